@@ -1,0 +1,2 @@
+//! The command `berth`.
+fn main() {}
