@@ -1,0 +1,198 @@
+//! What comes in at the ledger's door, and what goes out.
+//!
+//! Owns: the words that the rest of Berth speaks with the ledger. Must never: name a table or a file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    hash::Hash,
+    record::{Head, Micros, Record},
+};
+use crate::lifecycle::State;
+
+/// One thing to keep. Entries of one object must be submitted one after the other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A chained record, with the current state that it leads to.
+    Chained {
+        /// The sealed record; resent as it is, however often.
+        record: Record,
+        /// What the tables of the present hold once it counts.
+        snapshot: Box<Snapshot>,
+    },
+    /// The start or the finish of an operation: stands alone.
+    Operation {
+        /// The sealed record.
+        record: Record,
+        /// What it was done to.
+        target: Target,
+        /// The operation's outcome; none at its start.
+        outcome: Option<OperationOutcome>,
+    },
+    /// The present without a transition: a changed spec, replica or index. Later ones replace earlier ones.
+    Present(Box<Snapshot>),
+}
+
+/// The object that an entry is about, by the names that people use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Cluster of the object: uid of its namespace `kube-system`.
+    pub cluster: Uuid,
+    /// `metadata.uid`.
+    pub uid: Uuid,
+    /// Kind, as in the manifest: `TenantContainer`.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationOutcome {
+    /// Whether what was asked for came to be.
+    pub succeeded: bool,
+    /// From the request to the outcome, in milliseconds.
+    pub duration_ms: i64,
+}
+
+/// A tenant's service as it is now: one row of `tenant_containers` with its satellites, or one state file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The object.
+    pub target: Target,
+    /// The namespace that holds it.
+    pub namespace: Namespace,
+    /// Tenant organisation.
+    pub tenant_org: String,
+    /// User.
+    pub user: String,
+    /// Service name.
+    pub service_name: String,
+    /// Replicas asked for.
+    pub replicas: i32,
+    /// CPU for each replica, in thousandths of a core.
+    pub cpu_millis: i64,
+    /// Memory for each replica, in bytes.
+    pub memory_bytes: i64,
+    /// Disk for each replica, in bytes.
+    pub disk_bytes: i64,
+    /// GPUs for each replica.
+    pub gpu_count: i32,
+    /// Vector dimension as declared.
+    pub dimension: Option<i32>,
+    /// Vector count as declared.
+    pub vector_count: Option<i64>,
+    /// The state; none before the first record.
+    pub state: Option<State>,
+    /// `metadata.creationTimestamp`.
+    pub created_at: Micros,
+    /// When this snapshot was taken.
+    pub observed_at: Micros,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// The leader that took it; with `head.sequence` and `observed_at` it guards against going back.
+    pub epoch: u64,
+    /// The chain's end that this belongs to.
+    pub head: Head,
+    /// The spec as it stands (literal environment values are not in it).
+    pub spec: Value,
+    /// Its vector indexes.
+    pub indexes: Vec<Index>,
+    /// Its replicas (pods).
+    pub replicas_seen: Vec<Replica>,
+}
+
+/// A namespace, as the table `namespaces` holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// `metadata.uid`.
+    pub uid: Uuid,
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A vector index (table `index_metadata`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Name, unique within the service.
+    pub name: String,
+    /// Dimension.
+    pub dimension: i32,
+    /// Metric: `cosine`, `dot`, `l2-squared`, `manhattan` or `hamming`.
+    pub metric: String,
+    /// Count as declared.
+    pub declared_count: Option<i64>,
+}
+
+/// One replica (tables `containers` and `container_images`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Replica {
+    /// The pod's uid.
+    pub uid: Uuid,
+    /// The pod's name.
+    pub name: String,
+    /// Node, once scheduled.
+    pub node: Option<String>,
+    /// Image as asked for.
+    pub image: String,
+    /// Digest of the image that runs, once pulled (`sha256:…`, or what the runtime calls it).
+    pub image_digest: Option<String>,
+    /// `waiting`, `running` or `terminated`.
+    pub state: String,
+    /// Why it waits or ended (`CrashLoopBackOff`, `OOMKilled`, …).
+    pub reason: Option<String>,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Restarts of its container.
+    pub restarts: i32,
+    /// When its container started.
+    pub started_at: Option<Micros>,
+    /// When its container ended.
+    pub finished_at: Option<Micros>,
+}
+
+/// Where something is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Backend {
+    /// In PostgreSQL.
+    Database,
+    /// Fsynced on this replica's spool.
+    Spool,
+}
+
+/// The ledger's answer to an [`Entry`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is durable and may be shown.
+    Durable(Backend),
+    /// The chain in the ledger is already one record ahead of `prev`: show that one instead (rule 3).
+    Adopt(Box<Record>),
+    /// The chain in the ledger ends elsewhere: read the object again; if what was shown stays as it was, rule 3 and rule 5 apply.
+    Elsewhere {
+        /// Its end.
+        head: Head,
+        /// Whether what was shown is an ancestor of it (the API server's state is older than the ledger).
+        shown_is_ancestor: bool,
+    },
+}
+
+/// What the ledger knows about the end of one chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownHead {
+    /// The end.
+    pub head: Head,
+    /// The epoch that wrote it.
+    pub epoch: u64,
+    /// The state it left.
+    pub state: Option<State>,
+    /// Hash of the record before it.
+    pub prev: Hash,
+}

@@ -1,0 +1,16 @@
+//! The ledger: what happened to every object, who caused it, kept for good (docs/ledger.md).
+//!
+//! Owns: records and chains, the protocol between status, database and spool, both homes, verification.
+//! Must never: know a Kubernetes client; decide what should happen to a service.
+
+mod canonical;
+mod entry;
+mod hash;
+mod record;
+
+pub use canonical::visible;
+pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
+pub use hash::{Hash, NotAHash};
+pub use record::{
+    Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
+};
