@@ -3,5 +3,7 @@
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
 //! `api` ← `lifecycle` ← `tenant` → `ledger`; `operator` and `cli` know all, nobody knows them.
 
+pub mod api;
+pub mod cli;
 pub mod ledger;
 pub mod lifecycle;

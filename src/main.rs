@@ -1,2 +1,7 @@
 //! The command `berth`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    berth::cli::main()
+}

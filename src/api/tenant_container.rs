@@ -1,0 +1,560 @@
+//! `TenantContainer`: one tenant's service, as its users declare it and as Berth reports it.
+
+#![expect(unreachable_pub, reason = "the KubeSchema derive repeats each struct inside a function")]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1::Toleration, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Quantity;
+
+/// What one tenant's service should be.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "berth.dev",
+    version = "v1alpha1",
+    kind = "TenantContainer",
+    plural = "tenantcontainers",
+    shortname = "tc",
+    category = "all",
+    category = "berth",
+    namespaced,
+    status = "TenantContainerStatus",
+    derive = "PartialEq",
+    doc = "One tenant's containerised service (a vector-search engine, say). Berth runs it and keeps a permanent ledger of every state it was in.",
+    selectable = ".spec.tenantOrg",
+    selectable = ".spec.user",
+    selectable = ".spec.serviceName",
+    selectable = ".spec.desiredState",
+    selectable = ".status.phase",
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
+    printcolumn(name = "Org", type_ = "string", json_path = ".spec.tenantOrg", description = "Tenant organisation"),
+    printcolumn(name = "User", type_ = "string", json_path = ".spec.user", description = "User that the service belongs to"),
+    printcolumn(name = "Service", type_ = "string", json_path = ".spec.serviceName", description = "Name of the service"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where it is in its life"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether it is as desired"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why it is, or is not, as desired"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas", description = "Replicas asked for"),
+    printcolumn(name = "Available", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that are ready"),
+    printcolumn(name = "Desired", type_ = "string", json_path = ".spec.desiredState", priority = 1, description = "State asked for"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1, description = "Image asked for"),
+    printcolumn(name = "Synced", type_ = "string", json_path = ".status.conditions[?(@.type=='LedgerSynced')].reason", priority = 1, description = "Where its records are"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must have at most 40 characters, start with a letter and contain only lower-case letters, digits and '-': Services and pods are named after it"),
+)]
+#[x_kube(validation = Rule::new("!has(self.volumes) || !has(self.resources.disk) || self.volumes.all(v, v.mountPath != self.dataPath && v.name != 'data')").message("a volume cannot be named 'data' or mounted at dataPath: that is where the service's own disk is"))]
+#[x_kube(validation = Rule::new("has(self.resources.disk) == has(oldSelf.resources.disk)").message("a disk can be neither added to nor taken from an existing service: create another one"))]
+#[x_kube(validation = Rule::new("!has(self.storageClassName) && !has(oldSelf.storageClassName) || has(self.storageClassName) && has(oldSelf.storageClassName) && self.storageClassName == oldSelf.storageClassName").message("storageClassName is immutable: its disks exist already"))]
+#[serde(rename_all = "camelCase")]
+pub struct TenantContainerSpec {
+    /// Tenant organisation that the service belongs to and is accounted to. It must be the one in the label `berth.dev/tenant-org` of the namespace. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')").message("tenantOrg may contain only letters, digits, '.', '_' and '-', and must begin and end with a letter or digit"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("tenantOrg is immutable: delete the object and create another one"))]
+    pub tenant_org: String,
+
+    /// User within the organisation whose service this is; an e-mail address will do. Immutable.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._@+-]*[A-Za-z0-9])?$')").message("user may contain only letters, digits, '.', '_', '@', '+' and '-', and must begin and end with a letter or digit"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("user is immutable: delete the object and create another one"))]
+    pub user: String,
+
+    /// Name of the service, unique among the live services of the user. Immutable.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')").message("serviceName may contain only letters, digits, '.', '_' and '-', and must begin and end with a letter or digit"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("serviceName is immutable: delete the object and create another one"))]
+    pub service_name: String,
+
+    /// Image to run, with its tag or digest. It has to work as user 65532 with a read-only root file system; `/tmp` is writable.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')").message("image must be an image reference such as registry.example/engine:1.2, without spaces"))]
+    pub image: String,
+
+    /// When the node pulls the image: Always, IfNotPresent or Never. Left out, Kubernetes chooses: Always for the tag `latest`, else IfNotPresent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
+
+    /// How many replicas to run. Zero is allowed and is not the same as stopping: the service stays Running, with none.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: i32,
+
+    /// State that the service should be in. Stopped drains it, scales it to zero and keeps its disks.
+    #[serde(default)]
+    pub desired_state: DesiredState,
+
+    /// What each replica gets.
+    pub resources: Resources,
+
+    /// Where each replica's own disk is mounted, when `resources.disk` asks for one.
+    #[serde(default = "data_path")]
+    #[schemars(length(min = 2, max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^/[A-Za-z0-9._/-]+$') && !self.contains('..')").message("dataPath must be an absolute path such as /var/lib/engine"))]
+    pub data_path: String,
+
+    /// StorageClass of the disks; left out, the cluster's default. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+
+    /// Ports that the service listens on; each becomes a port of its Service.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub ports: Vec<Port>,
+
+    /// Command to run instead of the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[x_kube(validation = Rule::new("self.all(word, !word.contains('\\x00'))").message("command must not contain NUL characters"))]
+    pub command: Vec<String>,
+
+    /// Arguments for the command or the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[x_kube(validation = Rule::new("self.all(word, !word.contains('\\x00'))").message("args must not contain NUL characters"))]
+    pub args: Vec<String>,
+
+    /// Environment variables, literal or taken from a Secret or ConfigMap of the same namespace. At most 16 of them may be references.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.filter(e, has(e.secretKeyRef) || has(e.configMapKeyRef)).size() <= 16").message("at most 16 environment variables may refer to Secrets or ConfigMaps"))]
+    pub env: Vec<EnvVar>,
+
+    /// Further volumes: files from Secrets and ConfigMaps of the same namespace, and scratch space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub volumes: Vec<Volume>,
+
+    /// How to tell that a replica is ready and alive. Left out, a replica is ready as soon as its first port accepts a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
+
+    /// What the engine holds, as declared: for capacity planning and billing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<Vectors>,
+
+    /// Vector indexes of the engine, as declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub indexes: Vec<VectorIndex>,
+
+    /// Where replicas may run, and what pulls their image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+
+    /// How long a service that is being stopped or deleted is kept out of its Service before its replicas end, in seconds, so that requests under way can finish.
+    #[serde(default = "drain_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub drain_seconds: i32,
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn data_path() -> String {
+    "/data".to_owned()
+}
+
+fn drain_seconds() -> i32 {
+    5
+}
+
+/// When a node pulls an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// Before every start.
+    Always,
+    /// When the node does not have it.
+    IfNotPresent,
+    /// Never: the node must have it.
+    Never,
+}
+
+impl PullPolicy {
+    /// The word that a Pod uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// State that a user can ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DesiredState {
+    /// Serving.
+    #[default]
+    Running,
+    /// Scaled to zero; disks kept.
+    Stopped,
+}
+
+/// Resources of each replica.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// CPU, in cores: `500m` is half a core. Reserved, and the limit.
+    pub cpu: Quantity,
+
+    /// Memory, in bytes: `512Mi`, `4Gi`. Reserved, and the limit.
+    pub memory: Quantity,
+
+    /// Size of each replica's own disk: `10Gi`. It can grow, never shrink. Left out, there is no disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0").message("a disk can grow but not shrink: create another service and move the data"))]
+    pub disk: Option<Quantity>,
+
+    /// GPUs, whole ones, of the resource named by `gpuResource`.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 16))]
+    pub gpu: i32,
+
+    /// Extended resource that GPUs are counted as.
+    #[serde(default = "gpu_resource")]
+    #[schemars(length(min = 3, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("gpuResource must be an extended resource such as nvidia.com/gpu"))]
+    pub gpu_resource: String,
+}
+
+fn gpu_resource() -> String {
+    "nvidia.com/gpu".to_owned()
+}
+
+/// One port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// Name of the port, unique within the service, at most 15 characters.
+    #[schemars(length(min = 1, max = 15))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.matches('[a-z]') && !self.contains('--')").message("a port's name may contain only lower-case letters, digits and single '-', with at least one letter"))]
+    pub name: String,
+
+    /// Port of the Service.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+
+    /// Port that the process listens on; left out, the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub target_port: Option<i32>,
+
+    /// TCP or UDP.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Protocol {
+    /// Transmission Control Protocol.
+    #[default]
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// User Datagram Protocol.
+    #[serde(rename = "UDP")]
+    Udp,
+}
+
+impl Protocol {
+    /// The word that a Service uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// One environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("[has(self.value), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() == 1").message("an environment variable needs exactly one of value, secretKeyRef and configMapKeyRef"))]
+#[serde(rename_all = "camelCase")]
+pub struct EnvVar {
+    /// Name of the variable.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_.-]*$')").message("an environment variable's name may contain only letters, digits, '_', '-' and '.', and must not begin with a digit"))]
+    pub name: String,
+
+    /// Literal value. Do not put secrets here: use secretKeyRef.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = Rule::new("!self.contains('\\x00')").message("an environment variable must not contain NUL characters"))]
+    pub value: Option<String>,
+
+    /// Value from a Secret of this namespace. Whoever writes this must be allowed to read that Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyRef>,
+
+    /// Value from a ConfigMap of this namespace. Whoever writes this must be allowed to read that ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyRef>,
+}
+
+/// A key of a Secret or ConfigMap in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRef {
+    /// Name of the Secret or ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key within it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// One further volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("[has(self.secret), has(self.configMap), has(self.emptyDir)].filter(x, x).size() == 1").message("a volume needs exactly one of secret, configMap and emptyDir"))]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// Name of the volume, unique within the service; not `data` and not `tmp`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self != 'tmp'").message("a volume's name may contain only lower-case letters, digits and '-', and cannot be 'tmp'"))]
+    pub name: String,
+
+    /// Absolute path where it is mounted.
+    #[schemars(length(min = 2, max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^/[A-Za-z0-9._/-]+$') && !self.contains('..') && self != '/tmp'").message("mountPath must be an absolute path, without '..', and not /tmp, which is always there"))]
+    pub mount_path: String,
+
+    /// Files from a Secret of this namespace, read-only. Whoever writes this must be allowed to read that Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<NameRef>,
+
+    /// Files from a ConfigMap of this namespace, read-only. Whoever writes this must be allowed to read that ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<NameRef>,
+
+    /// Scratch space that lives as long as the replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDir>,
+}
+
+/// An object of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Scratch space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyDir {
+    /// How much it may hold before the replica is evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<Quantity>,
+}
+
+/// How a replica's health is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Probes {
+    /// Name of the port to ask; left out, the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
+    pub port: Option<String>,
+
+    /// HTTP path that answers 2xx or 3xx while the replica can serve. Left out, a TCP connection is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("readinessPath must begin with '/'"))]
+    pub readiness_path: Option<String>,
+
+    /// HTTP path that answers 2xx or 3xx while the replica need not be restarted. Left out, it is never restarted for its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("livenessPath must begin with '/'"))]
+    pub liveness_path: Option<String>,
+
+    /// How long a replica may take to become ready for the first time before it is restarted, in seconds.
+    #[serde(default = "startup_seconds")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub startup_seconds: i32,
+}
+
+fn startup_seconds() -> i32 {
+    300
+}
+
+/// What the engine holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Vectors {
+    /// Dimension of its vectors.
+    #[schemars(range(min = 1, max = 65536))]
+    pub dimension: i32,
+    /// How many there are to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub count: Option<i64>,
+}
+
+/// One vector index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VectorIndex {
+    /// Name of the index, unique within the service.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Dimension of its vectors.
+    #[schemars(range(min = 1, max = 65536))]
+    pub dimension: i32,
+    /// How distance is measured.
+    #[serde(default)]
+    pub metric: Metric,
+    /// How many vectors it is to hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub count: Option<i64>,
+}
+
+/// Distance between vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Angle.
+    #[default]
+    Cosine,
+    /// Dot product.
+    Dot,
+    /// Squared Euclidean distance.
+    L2Squared,
+    /// Sum of absolute differences.
+    Manhattan,
+    /// Number of differing positions.
+    Hamming,
+}
+
+impl Metric {
+    /// The word in the manifest and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Dot => "dot",
+            Self::L2Squared => "l2-squared",
+            Self::Manhattan => "manhattan",
+            Self::Hamming => "hamming",
+        }
+    }
+}
+
+/// Where replicas may run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints that replicas tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+
+    /// PriorityClass of the replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("!self.startsWith('system-')").message("priorityClassName must not be one of the system's own"))]
+    pub priority_class_name: Option<String>,
+
+    /// Secrets of this namespace, of type kubernetes.io/dockerconfigjson, that the image is pulled with. Whoever writes this must be allowed to read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub image_pull_secrets: Vec<NameRef>,
+}
+
+/// What Berth sees of the service. Only Berth writes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantContainerStatus {
+    /// The `metadata.generation` that this status is about; -1 where nobody has looked at the object yet.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Where the service is in its life, for people: Pending, Running, Paused, Stopped, Failed or Deleted. Programs read the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The truth, as kstatus reads it. Ready: as desired, also when stopped. Reconciling: on the way. Stalled: it will not go on by itself. Available: it serves. LedgerSynced: where its records are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Replicas that exist.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Replicas that are ready.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Selector of the replicas, for `kubectl scale` and autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Address of the service inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Since when the service has been in its phase (RFC 3339, UTC, microseconds): the time in its last record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// The request that is being worked on, or was last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OperationStatus>,
+    /// Fingerprint of the part of the spec that pods are made from, as last rolled out: tells a restart from a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The end of the object's chain in the ledger.
+    #[serde(default)]
+    pub ledger: LedgerStatus,
+}
+
+/// One request and how far it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationStatus {
+    /// Identifier of the request, the same as in the ledger.
+    #[serde(default)]
+    pub id: String,
+    /// What was asked for: Create, Update, Scale, Release, Restart, Stop, Start or Delete.
+    #[serde(default)]
+    pub action: String,
+    /// Who asked, as `user:NAME`, `guess:NAME` or `unknown:`.
+    #[serde(default)]
+    pub actor: String,
+    /// The generation that carries the request.
+    #[serde(default)]
+    pub generation: i64,
+    /// When it was asked for (RFC 3339, UTC, microseconds).
+    #[serde(default)]
+    pub started_at: String,
+    /// Succeeded, Failed or Superseded, once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+}
+
+/// The end of a chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerStatus {
+    /// Number of the last record that was shown; 0 before the first.
+    #[serde(default)]
+    pub sequence: i64,
+    /// Hash of that record (SHA-256, hexadecimal); empty before the first.
+    #[serde(default)]
+    pub head: String,
+    /// Where it is durable: Database or Spool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// Records that the database does not have yet, in canonical form; at most 32.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub pending: Vec<String>,
+}
