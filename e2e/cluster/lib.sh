@@ -143,4 +143,4 @@ put() {
 }
 
 # The administrator's kubectl, for the parts themselves.
-kube() { inside "$bin/kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
+kube() { inside "${program[kubectl]}" --kubeconfig "$state/kubeconfig" "$@"; }

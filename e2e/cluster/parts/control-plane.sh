@@ -5,14 +5,14 @@
 etcd_up() {
   # No fsync: it is the slowest thing on a shared disk, and a cluster of tests that loses power is made anew.
   # A killed process loses nothing by it, since the kernel still holds what was written.
-  start etcd -- "$bin/etcd" --data-dir "$state/etcd" --unsafe-no-fsync --quota-backend-bytes 4294967296 \
+  start etcd -- "${program[etcd]}" --data-dir "$state/etcd" --unsafe-no-fsync --quota-backend-bytes 4294967296 \
     --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
     --listen-peer-urls http://127.0.0.1:2380 --log-level warn
   until_true etcd 30 "etcd's health" inside curl -sf http://127.0.0.1:2379/health
 }
 
 api_server_start() {
-  start kube-apiserver -- "$bin/kube-apiserver" --etcd-servers http://127.0.0.1:2379 \
+  start kube-apiserver -- "${program[kube-apiserver]}" --etcd-servers http://127.0.0.1:2379 \
     --advertise-address "$node_ip" --secure-port 6443 --service-cluster-ip-range "$service_cidr" \
     --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged \
     --client-ca-file "$pki/ca.crt" --tls-cert-file "$pki/apiserver.crt" --tls-private-key-file "$pki/apiserver.key" \
@@ -29,14 +29,14 @@ api_server_ready() {
 
 # Only behind a ready API server: before its own roles are in place they are refused once, and then end.
 controllers_start() {
-  start kube-controller-manager -- "$bin/kube-controller-manager" \
+  start kube-controller-manager -- "${program[kube-controller-manager]}" \
     --kubeconfig "$pki/controller-manager.kubeconfig" --leader-elect=false --use-service-account-credentials \
     --service-account-private-key-file "$pki/service-accounts.key" --root-ca-file "$pki/ca.crt" \
     --cluster-signing-cert-file "$pki/ca.crt" --cluster-signing-key-file "$pki/ca.key" \
     --authentication-kubeconfig "$pki/controller-manager.kubeconfig" \
     --authorization-kubeconfig "$pki/controller-manager.kubeconfig" \
     --client-ca-file "$pki/ca.crt" --cert-dir "$state/controller-manager"
-  start kube-scheduler -- "$bin/kube-scheduler" \
+  start kube-scheduler -- "${program[kube-scheduler]}" \
     --kubeconfig "$pki/scheduler.kubeconfig" --leader-elect=false \
     --authentication-kubeconfig "$pki/scheduler.kubeconfig" \
     --authorization-kubeconfig "$pki/scheduler.kubeconfig" \

@@ -4,9 +4,10 @@
 environment_up() {
   mkdir -p "$local/bin"
   ln -sfn "$state" "$local/cluster"
-  wrapper kubectl "$bin/kubectl"
-  wrapper ctr "$bin/ctr" -a "$state/containerd.sock" -n k8s.io
-  wrapper helm "$bin/helm"
+  wrapper kubectl "'${program[kubectl]}'"
+  [ -z "${program[ctr]:-}" ] || wrapper ctr "'${program[ctr]}' -a '$state/containerd.sock' -n k8s.io"
+  # Nothing in an up needs Helm, and it takes a while to build: the first who calls it waits for that.
+  wrapper helm '"$helm"' "helm=\$('$e2e/tools/build' helm)"
   (
     umask 077 # it holds the operator's password
     put "$local/env" <<ENV
@@ -23,16 +24,15 @@ ENV
   )
 }
 
-# wrapper NAME COMMAND...: a command of that name that runs inside the namespace. Helm is built by `images` and `demo`,
-# not by every `up`, and so may be missing when the wrapper is written.
+# wrapper NAME COMMAND [BEFORE]: a command of that name that runs inside the namespace, after a line of shell.
 wrapper() {
-  local name=$1
-  shift
-  put "$local/bin/$name" <<SH
+  put "$local/bin/$1" <<SH
 #!/bin/sh
-exec nsenter --net=/run/netns/$netns -- $(printf "'%s' " "$@") "\$@"
+set -e
+${3:-}
+exec nsenter --net=/run/netns/$netns -- $2 "\$@"
 SH
-  chmod +x "$local/bin/$name"
+  chmod +x "$local/bin/$1"
 }
 
 environment_down() { rm -rf "$local/env" "$local/bin" "$local/cluster"; }

@@ -5,13 +5,13 @@
 
 kwok_up() {
   local count=$1 stages=$e2e/cluster/parts/kwok-stages.yaml have
-  start kwok --config "$stages" -- "$bin/kwok" --kubeconfig "$pki/kwok.kubeconfig" --config "$stages" \
+  start kwok --config "$stages" -- "${program[kwok]}" --kubeconfig "$pki/kwok.kubeconfig" --config "$stages" \
     --manage-all-nodes=false --manage-nodes-with-annotation-selector kwok.x-k8s.io/node=fake \
-    --node-ip "$node_ip" --cidr 10.89.0.0/16 --node-lease-duration-seconds 40 --server-address 127.0.0.1:10247
+    --node-ip "$node_ip" --cidr 10.89.0.0/16 --node-lease-duration-seconds 40 --server-address 127.0.0.1:10247 --v WARN
   until_true kwok 30 "/healthz" inside curl -sf http://127.0.0.1:10247/healthz
   have=$(kube get nodes -l type=kwok -o name | wc -l)
   if ((have > count)); then
-    kube get nodes -l type=kwok -o name | sort -V | tail -n +"$((count + 1))" | inside xargs -r "$bin/kubectl" \
+    kube get nodes -l type=kwok -o name | sort -V | tail -n +"$((count + 1))" | inside xargs -r "${program[kubectl]}" \
       --kubeconfig "$state/kubeconfig" delete --wait=false >/dev/null
   elif ((have < count)); then
     kwok_nodes "$((have + 1))" "$count" | kube create -f - >/dev/null

@@ -2,6 +2,9 @@
 # The one real node: containerd and runc, the kubelet, and kube-proxy with nftables. All that it leaves on the machine
 # lies in the state folder, in the cgroup of this cluster's name, and in the few places that node_down names.
 
+# Where daemons look for mount, nft and the like: the caller's PATH is no part of the cluster.
+system=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
 containerd_start() {
   # ptp gives each pod a cable of its own to the node, so that every packet is routed: a bridge would need br_netfilter,
   # which not every kernel has, for a Service to answer a pod on the same bridge.
@@ -35,17 +38,17 @@ state = "$state/containerd/state"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-  BinaryName = "$bin/runc"
+  BinaryName = "${program[runc]}"
   Root = "$state/runc"
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = ["/usr/lib/cni"]
   conf_dir = "$state/cni"
 TOML
-  start containerd --config "$state/containerd.toml" -- env PATH="$bin:$PATH" "$bin/containerd" -c "$state/containerd.toml"
+  start containerd --config "$state/containerd.toml" -- env PATH="${program[containerd-shim-runc-v2]%/*}:$system" "${program[containerd]}" -c "$state/containerd.toml"
 }
 
 containerd_ready() {
-  until_true containerd 30 "its socket" inside "$bin/ctr" -a "$state/containerd.sock" version
+  until_true containerd 30 "its socket" inside "${program[ctr]}" -a "$state/containerd.sock" version
   "$e2e/cluster/load" pause
 }
 
@@ -78,9 +81,9 @@ podLogsDir: $state/pod-logs
 YAML
   # The machine's own resolver is out of reach from here, and the cluster has no DNS of its own.
   put "$state/resolv.conf" </dev/null
-  start kubelet --config "$state/kubelet.yaml" -- env PATH="$bin:$PATH" "$bin/kubelet" --config "$state/kubelet.yaml" \
+  start kubelet --config "$state/kubelet.yaml" -- env PATH="$system" "${program[kubelet]}" --config "$state/kubelet.yaml" \
     --kubeconfig "$pki/kubelet.kubeconfig" --hostname-override "$node" --node-ip "$node_ip" --root-dir "$state/kubelet"
-  start kube-proxy -- env PATH="$PATH" "$bin/kube-proxy" --kubeconfig "$pki/kube-proxy.kubeconfig" --proxy-mode nftables \
+  start kube-proxy -- env PATH="$system" "${program[kube-proxy]}" --kubeconfig "$pki/kube-proxy.kubeconfig" --proxy-mode nftables \
     --cluster-cidr "$pod_cidr" --hostname-override "$node"
 }
 

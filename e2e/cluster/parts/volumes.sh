@@ -4,7 +4,7 @@
 
 volumes_up() {
   mkdir -p "$state/volumes"
-  start volumes -- "$bin/volumes" -server "$server" -dir "$state/volumes" \
+  start volumes -- "${program[volumes]}" -server "$server" -dir "$state/volumes" \
     -ca "$pki/ca.crt" -cert "$pki/volumes.crt" -key "$pki/volumes.key"
   kube apply -f - >/dev/null <<'YAML'
 apiVersion: storage.k8s.io/v1
