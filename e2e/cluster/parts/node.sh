@@ -95,11 +95,20 @@ node_ready() {
 # node_down removes what containerd and the kubelet put outside the state folder. No process lives any more.
 node_down() {
   local folder link
-  rm -rf "$sockets" "/var/lib/cni/results/$netns"-*
+  rm -rf "$sockets"
+  # The network plugins note every pod in a fixed place, with the path of its namespace, which lies in our state.
+  { grep -rlF "\"netns\":\"$state/" /var/lib/cni/results 2>/dev/null || true; } | xargs -r rm -f
+  rmdir /var/lib/cni/results /var/lib/cni 2>/dev/null || true
+  # So has the kubelet one for device plugins, whatever its root folder is; the last kubelet to live owns it.
+  if ! pgrep -x kubelet >/dev/null; then
+    rm -f /var/lib/kubelet/device-plugins/kubelet.sock
+    rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null || true
+  fi
   # The kubelet's links for log collectors have a fixed place.
   for link in /var/log/containers/*; do
     [[ $(readlink "$link" 2>/dev/null) != "$state"/* ]] || rm -f "$link"
   done
+  rmdir /var/log/containers 2>/dev/null || true
   while read -r folder; do
     [ ! -d "$folder" ] || find "$folder" -depth -type d -exec rmdir {} +
   done < <(cgroup_folders)
