@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # the parts use what is set here, and up sets program
 # What up, down, enter and load share: the names of this checkout's cluster, and how a process is started, watched and
 # stopped.
 #
@@ -19,7 +19,7 @@ netns=berth-$id
 cgroup=/berth-$id
 sockets=/run/berth-$id # for sockets whose path has to be short
 
-node=node-1
+node="node-1"
 node_ip=10.240.0.1
 pod_cidr=10.88.0.0/16
 service_cidr=10.0.0.0/16
@@ -104,6 +104,15 @@ pid() {
 }
 
 alive() { pid "$1" >/dev/null; }
+
+# living: of the pids, those that are more than an entry that nobody has looked at yet.
+living() {
+  local pid
+  while read -r pid; do
+    [[ $(sed 's/.*) //;s/ .*//' "/proc/$pid/stat" 2>/dev/null) == [!ZX]* ]] && printf '%s\n' "$pid"
+  done
+  true
+}
 
 stop() {
   local pid waited

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # etcd, the API server, the controller manager and the scheduler, started directly with the flags that a small real
 # cluster has: Node and RBAC authorization, the default admission, bound service account tokens.
 

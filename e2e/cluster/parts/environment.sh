@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # What other shells use: .local/env, and in .local/bin the tools that have to run inside the namespace.
 
 environment_up() {
@@ -7,6 +7,7 @@ environment_up() {
   wrapper kubectl "'${program[kubectl]}'"
   [ -z "${program[ctr]:-}" ] || wrapper ctr "'${program[ctr]}' -a '$state/containerd.sock' -n k8s.io"
   # Nothing in an up needs Helm, and it takes a while to build: the first who calls it waits for that.
+  # shellcheck disable=SC2016 # expanded by the wrapper
   wrapper helm '"$helm"' "helm=\$('$e2e/tools/build' helm)"
   (
     umask 077 # it holds the operator's password
@@ -35,4 +36,4 @@ SH
   chmod +x "$local/bin/$1"
 }
 
-environment_down() { rm -rf "$local/env" "$local/bin" "$local/cluster"; }
+environment_down() { rm -rf "${local:?}"/{env,bin,cluster}; }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # Simulated nodes beside the real one: objects that kwok keeps alive, and on which it calls pods ready that never run.
 # They are tainted, so that only pods which ask for them land there, and annotated, because kwok manages every node of a
 # cluster unless it is told which: it would report the real node's pods as running too.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # The network namespace in which everything listens and dials. It has one bridge with the node's address and no way out:
 # a packet to a Service's address can never leave the machine, and two clusters can use the same addresses.
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # The one real node: containerd and runc, the kubelet, and kube-proxy with nftables. All that it leaves on the machine
 # lies in the state folder, in the cgroup of this cluster's name, and in the few places that node_down names.
 
@@ -68,6 +68,7 @@ cgroupDriver: cgroupfs
 cgroupRoot: $cgroup
 enforceNodeAllocatable: [pods]
 containerRuntimeEndpoint: unix://$state/containerd.sock
+clusterDNS: [$node_ip]
 clusterDomain: cluster.local
 resolvConf: $state/resolv.conf
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $pki/ca.crt}}
@@ -79,10 +80,11 @@ evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available:
 volumePluginDir: $state/kubelet/plugins-exec
 podLogsDir: $state/pod-logs
 YAML
-  # The machine's own resolver is out of reach from here, and the cluster has no DNS of its own.
+  # The machine's own resolver is out of reach from here: pods that do not ask for the cluster's names have none.
   put "$state/resolv.conf" </dev/null
   start kubelet --config "$state/kubelet.yaml" -- env PATH="$system" "${program[kubelet]}" --config "$state/kubelet.yaml" \
-    --kubeconfig "$pki/kubelet.kubeconfig" --hostname-override "$node" --node-ip "$node_ip" --root-dir "$state/kubelet"
+    --kubeconfig "$pki/kubelet.kubeconfig" --hostname-override "$node" --node-ip "$node_ip" --root-dir "$state/kubelet" \
+    --cert-dir "$state/kubelet/pki"
   start kube-proxy -- env PATH="$system" "${program[kube-proxy]}" --kubeconfig "$pki/kube-proxy.kubeconfig" --proxy-mode nftables \
     --cluster-cidr "$pod_cidr" --hostname-override "$node"
 }
@@ -100,7 +102,7 @@ node_down() {
   { grep -rlF "\"netns\":\"$state/" /var/lib/cni/results 2>/dev/null || true; } | xargs -r rm -f
   rmdir /var/lib/cni/results /var/lib/cni 2>/dev/null || true
   # So has the kubelet one for device plugins, whatever its root folder is; the last kubelet to live owns it.
-  if ! pgrep -x kubelet >/dev/null; then
+  if [ -z "$(pgrep -x kubelet | living)" ]; then
     rm -f /var/lib/kubelet/device-plugins/kubelet.sock
     rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null || true
   fi

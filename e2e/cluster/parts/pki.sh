@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # The cluster's certificates: one authority, one pair for each who speaks to the API server, and the kubeconfigs made of
 # them. Made once for a state; a pair is there when its certificate is, which is written last.
 
@@ -21,9 +21,10 @@ pki_up() {
     # Harness, not cluster: these stand for a cloud's own controllers, and may do all.
     certificate kwok /O=system:masters/CN=kwok
     certificate volumes /O=system:masters/CN=volumes
+    certificate dns /O=system:masters/CN=dns
     [ -e "$pki/service-accounts.key" ] || openssl ecparam -name prime256v1 -genkey -noout | put "$pki/service-accounts.key"
     local who
-    for who in controller-manager scheduler kubelet kube-proxy kwok; do
+    for who in controller-manager scheduler kubelet kube-proxy kwok dns; do
       kubeconfig "$who" "$pki/$who.kubeconfig"
     done
     kubeconfig admin "$state/kubeconfig"

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # PostgreSQL for Berth: the machine's programs with a data folder of this cluster. Inside the namespace it listens with
 # TLS at the node's address, where pods reach it; a Unix socket serves the administrator from any shell, since sockets
 # with a path do not belong to a network namespace.

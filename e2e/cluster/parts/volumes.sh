@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # the names come from lib.sh
 # Dynamic volumes: the default StorageClass `standard`, and the small provisioner behind it (cluster/volumes), which also
 # grows claims.
 
