@@ -39,11 +39,13 @@ need_root() {
     fail "this needs root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes"
 }
 
-# own_state: refuses a state that another checkout made, as BERTH_STATE names it after `. OTHER/.local/env`.
+# own_state: refuses a state that another checkout made, as BERTH_STATE names it after `. OTHER/.local/env`, and a folder
+# that is no state at all: down removes it whole.
 own_state() {
   local owner
-  [[ $state == /?*/?* ]] || fail "BERTH_STATE=$state is not an absolute path below a folder"
-  owner=$(cat "$state/checkout" 2>/dev/null || printf '%s' "$top")
+  [[ $state == /?* ]] || fail "BERTH_STATE=$state is not an absolute path"
+  [ -n "$(ls -A "$state" 2>/dev/null)" ] || return 0
+  owner=$(cat "$state/checkout" 2>/dev/null) || fail "BERTH_STATE=$state is not empty and holds no cluster"
   [ "$owner" = "$top" ] || fail "$state is the cluster of $owner: unset BERTH_STATE, which a shell took from there"
 }
 
@@ -57,7 +59,13 @@ alone() {
   }
 }
 
-inside() { nsenter --net="/run/netns/$netns" -- "$@"; }
+# A proxy that the caller's shell knows is out of reach from inside, and would be asked even for the node's address.
+direct=(env -u http_proxy -u https_proxy -u all_proxy -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY)
+
+inside() { "${direct[@]}" nsenter --net="/run/netns/$netns" -- "$@"; }
+
+# What daemons get for an environment, whoever calls: where to find mount, nft and the like.
+system=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # start NAME [--config FILE]... -- COMMAND...: lets a command run in the namespace, unless it runs already with the same
 # arguments and files. Its pid is written by itself before it becomes the command: an `up` that is killed at any moment
@@ -87,7 +95,7 @@ start() {
     read -r -a stat </proc/$$/stat
     printf "%s %s %s\n" $$ "${stat[21]}" "$1" >"$0.$$" && mv "$0.$$" "$0"
     shift
-    exec "$@"' "$state/run/$name" "$digest" "$@" >"$state/log/$name.log" 2>&1 </dev/null 9>&- &
+    exec "$@"' "$state/run/$name" "$digest" env -i PATH="$system" HOME=/root "$@" >"$state/log/$name.log" 2>&1 </dev/null 9>&- &
   # From here on it is known by its file.
   while [ ! -e "$state/run/$name" ] && kill -0 $! 2>/dev/null; do sleep 0.01; done
 }

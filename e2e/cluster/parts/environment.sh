@@ -31,7 +31,7 @@ wrapper() {
 #!/bin/sh
 set -e
 ${3:-}
-exec nsenter --net=/run/netns/$netns -- $2 "\$@"
+exec ${direct[*]} nsenter --net=/run/netns/$netns -- $2 "\$@"
 SH
   chmod +x "$local/bin/$1"
 }

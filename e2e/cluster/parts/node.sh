@@ -2,9 +2,6 @@
 # The one real node: containerd and runc, the kubelet, and kube-proxy with nftables. All that it leaves on the machine
 # lies in the state folder, in the cgroup of this cluster's name, and in the few places that node_down names.
 
-# Where daemons look for mount, nft and the like: the caller's PATH is no part of the cluster.
-system=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-
 containerd_start() {
   # ptp gives each pod a cable of its own to the node, so that every packet is routed: a bridge would need br_netfilter,
   # which not every kernel has, for a Service to answer a pod on the same bridge.
@@ -82,10 +79,10 @@ podLogsDir: $state/pod-logs
 YAML
   # The machine's own resolver is out of reach from here: pods that do not ask for the cluster's names have none.
   put "$state/resolv.conf" </dev/null
-  start kubelet --config "$state/kubelet.yaml" -- env PATH="$system" "${program[kubelet]}" --config "$state/kubelet.yaml" \
+  start kubelet --config "$state/kubelet.yaml" -- "${program[kubelet]}" --config "$state/kubelet.yaml" \
     --kubeconfig "$pki/kubelet.kubeconfig" --hostname-override "$node" --node-ip "$node_ip" --root-dir "$state/kubelet" \
     --cert-dir "$state/kubelet/pki"
-  start kube-proxy -- env PATH="$system" "${program[kube-proxy]}" --kubeconfig "$pki/kube-proxy.kubeconfig" --proxy-mode nftables \
+  start kube-proxy -- "${program[kube-proxy]}" --kubeconfig "$pki/kube-proxy.kubeconfig" --proxy-mode nftables \
     --cluster-cidr "$pod_cidr" --hostname-override "$node"
 }
 

@@ -9,7 +9,6 @@ administrator_url="postgres://berth_admin@localhost:5432/berth?host=$postgres/so
 postgres_up() {
   local password
   mkdir -p "$postgres" "$state/log"
-  chmod 711 "$state" # the server runs as postgres, which has to pass through
   inside "$e2e/postgres/start" "$postgres" --database berth --listen "$node_ip" >/dev/null
   ln -sfn "$postgres/data/server.log" "$state/log/postgres.log"
   [ -e "$postgres/operator-password" ] || (umask 077 && openssl rand -hex 16 | put "$postgres/operator-password")
