@@ -1,0 +1,27 @@
+# What there is to do here. `make` alone lists it.
+# `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites up down tools images
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+prerequisites: ## install what is missing from the distribution (root)
+	@scripts/prerequisites
+
+up: ## bring up the cluster and PostgreSQL, NODES=real, none or kwok:100 (root); then: . .local/env
+	@scripts/prerequisites go postgres cluster
+	@e2e/cluster/up
+
+down: ## remove everything that up made (root)
+	@e2e/cluster/down
+
+TOOLS ?= etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet kube-proxy volumes \
+	containerd containerd-shim-runc-v2 ctr runc coredns kwok helm
+tools: ## compile the cluster's tools into the cache, TOOLS="kubectl helm"
+	@e2e/tools/build $(TOOLS)
+
+IMAGES ?= pause testservice weaviate
+images: ## make the images of the end-to-end cluster, IMAGES="testservice"
+	@e2e/images/build $(IMAGES)
