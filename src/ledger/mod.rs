@@ -4,12 +4,17 @@
 //! Must never: know a Kubernetes client; decide what should happen to a service.
 
 mod canonical;
+mod door;
 mod entry;
+mod error;
 mod hash;
+pub mod postgres;
 mod record;
 
 pub use canonical::visible;
+pub use door::{Config, Ledger};
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
+pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
