@@ -7,3 +7,5 @@ pub mod api;
 pub mod cli;
 pub mod ledger;
 pub mod lifecycle;
+pub mod operator;
+pub mod tenant;

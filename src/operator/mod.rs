@@ -1,0 +1,363 @@
+//! The running operator: leadership, watches, the controller, health and metrics, wired together.
+//!
+//! Owns: the order in which things start and stop. Must never: decide what happens to a service.
+
+pub mod http;
+pub mod leader;
+pub mod metrics;
+mod retry;
+mod share;
+mod watch;
+
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future};
+use kube::{Api, Client};
+use kube_runtime::{
+    Controller,
+    controller::{self, Action},
+    events::{Recorder, Reporter},
+    reflector::ObjectRef,
+};
+use tokio::sync::watch as signal;
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+use crate::{
+    api::TenantContainer,
+    ledger::{self, Ledger, Micros},
+    tenant::{self, Context, PassError, observe::Caches, rivals::Rivals, view::NamespaceView},
+};
+use http::Readiness;
+use leader::{Candidate, Leadership, LeaseError};
+use metrics::Metrics;
+use retry::Retries;
+use share::Shares;
+
+/// Name of the Lease.
+pub const LEASE: &str = "berth-leader";
+/// Passes at once. Most of a pass is waiting for the API server, which takes 500 to 1,200 writes a second on two cores.
+const CONCURRENCY: u16 = 16;
+/// How long to wait before the ledger is opened again.
+const REOPEN: Duration = Duration::from_secs(3);
+
+/// How this replica runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespace of the operator, where its Lease is.
+    pub namespace: String,
+    /// This replica's pod.
+    pub pod: String,
+    /// Where health and metrics are served.
+    pub listen: SocketAddr,
+    /// The database, where one is configured.
+    pub database: Option<ledger::postgres::Source>,
+    /// The folder of this replica's spool.
+    pub spool: std::path::PathBuf,
+}
+
+/// Why the operator could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No configuration for a cluster, or a bad one.
+    #[error("no cluster to work in: run in a pod, or set KUBECONFIG")]
+    Kubeconfig(#[from] kube::config::InferConfigError),
+    /// The client could not be made.
+    #[error("the cluster's configuration cannot be used")]
+    Client(#[source] Box<kube::Error>),
+    /// The cluster's identity could not be read.
+    #[error("the uid of namespace kube-system, which names this cluster in the ledger, could not be read")]
+    Cluster(#[source] Box<kube::Error>),
+    /// It has none.
+    #[error("namespace kube-system has no uid; this is not a Kubernetes API server")]
+    NoClusterUid,
+    /// The address is taken or not allowed.
+    #[error("health and metrics cannot be served on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The Lease could not be worked with at all.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+/// Runs until `stop` turns true.
+pub async fn run(config: Config, stop: signal::Receiver<bool>) -> Result<(), RunError> {
+    let client = Client::try_from(kube::Config::infer().await?).map_err(|error| RunError::Client(Box::new(error)))?;
+    let cluster = cluster_id(&client).await?;
+    let readiness = Readiness::default();
+    let metrics = Arc::new(Metrics::default());
+    readiness.wait_for("starting");
+    let server = http::serve(config.listen, readiness.clone(), Arc::clone(&metrics), stopped(stop.clone()));
+    let operator = Operator { config: config.clone(), client, cluster, readiness, metrics, stop };
+    let (served, ran) = future::join(server, operator.run()).await;
+    served.map_err(|error| RunError::Listen(config.listen, error))?;
+    ran
+}
+
+async fn stopped(mut stop: signal::Receiver<bool>) {
+    // An error means that nobody can stop us any more but the end of the process.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        future::pending::<()>().await;
+    }
+}
+
+async fn cluster_id(client: &Client) -> Result<Uuid, RunError> {
+    let namespaces: Api<NamespaceView> = Api::all(client.clone());
+    let system = namespaces.get("kube-system").await.map_err(|error| RunError::Cluster(Box::new(error)))?;
+    system.metadata.uid.and_then(|uid| uid.parse().ok()).ok_or(RunError::NoClusterUid)
+}
+
+struct Operator {
+    config: Config,
+    client: Client,
+    cluster: Uuid,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    stop: signal::Receiver<bool>,
+}
+
+impl Operator {
+    async fn run(self) -> Result<(), RunError> {
+        let Some(ledger) = self.open_ledger().await else { return Ok(()) };
+        // Two starts of one pod must not take each other's Lease for their own.
+        let identity = format!("{}_{}", self.config.pod, Uuid::new_v4());
+        let candidate = Candidate::new(self.client.clone(), &self.config.namespace, LEASE, identity);
+        while !*self.stop.borrow() {
+            self.readiness.ready();
+            let floor = ledger.largest_epoch(self.cluster).await.unwrap_or_else(|error| {
+                warn!(
+                    error = error.explain(),
+                    "the largest epoch in the ledger is not known; the clock and the Lease decide"
+                );
+                0
+            });
+            let epoch = tokio::select! {
+                epoch = candidate.acquire(floor) => match epoch {
+                    Ok(epoch) => epoch,
+                    Err(error) => {
+                        warn!(error = explain(&error), "trying for the Lease again");
+                        self.readiness.wait_for(error.to_string());
+                        tokio::time::sleep(REOPEN).await;
+                        continue;
+                    }
+                },
+                () = stopped(self.stop.clone()) => break,
+            };
+            self.metrics.leads(true);
+            self.lead(&candidate, epoch, ledger.clone()).await;
+            self.metrics.leads(false);
+        }
+        candidate.resign().await;
+        ledger.close().await;
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Until it works: a database that is away or a schema that is too old says so in `/readyz` and in the log.
+    async fn open_ledger(&self) -> Option<Ledger> {
+        let config = ledger::Config {
+            database: self.config.database.clone(),
+            spool: self.config.spool.clone(),
+            writer: format!("{}/{}", self.cluster, self.config.pod),
+        };
+        loop {
+            match Ledger::open(&config).await {
+                Ok(ledger) => return Some(ledger),
+                Err(error) => {
+                    error!(
+                        reason = error.reason(),
+                        error = error.explain(),
+                        "the ledger cannot be opened; trying again"
+                    );
+                    self.readiness.wait_for(error.to_string());
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(REOPEN) => {}
+                () = stopped(self.stop.clone()) => return None,
+            }
+        }
+    }
+
+    /// Works until the Lease is lost or the process is told to stop.
+    async fn lead(&self, candidate: &Candidate, epoch: u64, ledger: Ledger) {
+        self.readiness.wait_for("reading what is in the cluster");
+        let over = async {
+            tokio::select! {
+                () = candidate.hold(epoch) => {}
+                () = stopped(self.stop.clone()) => {}
+            }
+        };
+        tokio::select! {
+            () = self.control(candidate.leadership(), ledger) => error!("the controller ended by itself; starting it again"),
+            () = over => {}
+        }
+    }
+
+    async fn control(&self, leadership: Leadership, ledger: Ledger) {
+        let client = &self.client;
+        let (tenants, tenants_writer) = watch::cache();
+        let (namespaces, namespaces_writer) = watch::cache();
+        let (stateful_sets, stateful_sets_writer) = watch::cache();
+        let (pods, pods_writer) = watch::cache();
+        let (claims, claims_writer) = watch::cache();
+        let (services, services_writer) = watch::cache();
+        let (service_accounts, service_accounts_writer) = watch::cache();
+        let (budgets, budgets_writer) = watch::cache();
+        let rivals = Rivals::default();
+        let store = tenants_writer.as_reader();
+        let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
+        let shares = Arc::new(Shares::default());
+
+        let children = futures::stream::select_all([
+            watch::owners(Api::all(client.clone()), caches.stateful_sets.clone(), stateful_sets_writer).boxed(),
+            watch::owners(Api::all(client.clone()), caches.pods.clone(), pods_writer).boxed(),
+            watch::owners(Api::all(client.clone()), caches.claims.clone(), claims_writer).boxed(),
+            watch::owners(Api::all(client.clone()), caches.services.clone(), services_writer).boxed(),
+            watch::owners(Api::all(client.clone()), caches.service_accounts.clone(), service_accounts_writer).boxed(),
+            watch::owners(Api::all(client.clone()), caches.budgets.clone(), budgets_writer).boxed(),
+            watch::residents(Api::all(client.clone()), caches.namespaces.clone(), namespaces_writer, store.clone())
+                .boxed(),
+        ]);
+        let children = {
+            let shares = Arc::clone(&shares);
+            children.inspect(move |about| shares.heard(about))
+        };
+        let main = {
+            let shares = Arc::clone(&shares);
+            watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone())
+                .inspect(move |tenant| shares.heard(&ObjectRef::from_obj(&**tenant)))
+        };
+
+        let reporter =
+            Reporter { controller: "berth.dev/tenantcontainer".into(), instance: Some(self.config.pod.clone()) };
+        let worker = Arc::new(Worker {
+            context: Context {
+                client: client.clone(),
+                cluster: self.cluster,
+                tenants,
+                caches,
+                rivals,
+                ledger,
+                recorder: Recorder::new(client.clone(), reporter),
+                epoch: Box::new(move || leadership.epoch()),
+                clock: || Micros(jiff::Timestamp::now().as_microsecond()),
+                told: tenant::Told::default(),
+            },
+            metrics: Arc::clone(&self.metrics),
+            retries: Retries::default(),
+            shares,
+        });
+        let synced = {
+            let (worker, readiness) = (Arc::clone(&worker), self.readiness.clone());
+            async move {
+                worker.synced().await;
+                info!(tenant_containers = worker.context.tenants.len(), "everything is read; working");
+                readiness.ready();
+                future::pending::<()>().await;
+            }
+        };
+        let work = Controller::for_shared_stream(main, store)
+            .with_config(controller::Config::default().concurrency(CONCURRENCY))
+            .reconcile_on(children)
+            .run(Worker::reconcile, Worker::on_error, worker)
+            .for_each(|result| {
+                if let Err(error) = result {
+                    debug!(%error, "pass");
+                }
+                future::ready(())
+            });
+        let (synced, work) = (pin!(synced), pin!(work));
+        future::select(synced, work).await;
+    }
+}
+
+struct Worker {
+    context: Context,
+    metrics: Arc<Metrics>,
+    retries: Retries<ObjectRef<TenantContainer>>,
+    shares: Arc<Shares>,
+}
+
+impl Worker {
+    /// Until every cache has its first complete list: absence counts only then.
+    async fn synced(&self) {
+        let caches = &self.context.caches;
+        let all = future::join_all([
+            caches.namespaces.ready().boxed(),
+            caches.stateful_sets.ready().boxed(),
+            caches.pods.ready().boxed(),
+            caches.claims.ready().boxed(),
+            caches.services.ready().boxed(),
+            caches.service_accounts.ready().boxed(),
+            caches.budgets.ready().boxed(),
+            self.context.tenants.ready().boxed(),
+        ]);
+        all.await;
+    }
+
+    async fn reconcile(object: Arc<TenantContainer>, worker: Arc<Self>) -> Result<Action, PassError> {
+        worker.synced().await;
+        let about = ObjectRef::from_obj(&*object);
+        let started = std::time::Instant::now();
+        worker.metrics.began();
+        let outcome = tenant::pass(&worker.context, &object).await;
+        let took = started.elapsed();
+        worker.metrics.ended(took, outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason));
+        let share = worker.shares.passed(&about);
+        let done = outcome?;
+        worker.retries.succeeded(&about);
+        if done.writes + done.records > 0 {
+            debug!(
+                uid = object.metadata.uid.as_deref(),
+                namespace = object.metadata.namespace.as_deref(),
+                name = object.metadata.name.as_deref(),
+                writes = done.writes,
+                records = done.records,
+                pass_us = took.as_micros(),
+                share_us = share.as_micros(),
+                "pass"
+            );
+        }
+        Ok(Action::requeue(done.look_again))
+    }
+
+    fn on_error(object: Arc<TenantContainer>, error: &PassError, worker: Arc<Self>) -> Action {
+        let about = ObjectRef::from_obj(&*object);
+        let wait = worker.retries.failed(about, dice());
+        let (uid, namespace, name) =
+            (object.metadata.uid.as_deref(), object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
+        match error {
+            // The ordinary course of things: read again, and it is right.
+            PassError::Show(_) | PassError::NotLeader => {
+                debug!(uid, namespace, name, reason = error.reason(), error = explain(error), ?wait, "again")
+            }
+            _ => warn!(
+                uid,
+                namespace,
+                name,
+                reason = error.reason(),
+                error = explain(error),
+                ?wait,
+                "a pass failed; trying again"
+            ),
+        }
+        Action::requeue(wait)
+    }
+}
+
+/// Uniform in 0..1, from the only source of randomness that is here anyway.
+fn dice() -> f64 {
+    f64::from(u32::try_from(Uuid::new_v4().as_u128() & 0xffff).unwrap_or(0)) / 65_536.0
+}
+
+/// An error with all its causes, in one line.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

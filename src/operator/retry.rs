@@ -1,0 +1,58 @@
+//! When a failed pass is tried again: later and later, with jitter, for each object by itself.
+//!
+//! Owns: the count of failures per object. Must never: slow down an object that did not fail.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+const FIRST: Duration = Duration::from_millis(200);
+const LAST: Duration = Duration::from_secs(60);
+
+/// Failures in a row, by object.
+pub(super) struct Retries<K>(Mutex<HashMap<K, u32>>);
+
+impl<K> Default for Retries<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq> Retries<K> {
+    /// Another failure: how long to wait. `dice` is uniform in 0..1 and spreads what failed together.
+    pub(super) fn failed(&self, object: K, dice: f64) -> Duration {
+        let mut counts = self.counts();
+        let count = counts.entry(object).or_insert(0);
+        let wait = LAST.min(FIRST.saturating_mul(1 << (*count).min(16)));
+        *count += 1;
+        wait.mul_f64(0.5 + dice.clamp(0.0, 1.0) / 2.0)
+    }
+
+    /// It went well: the next failure is a first one.
+    pub(super) fn succeeded(&self, object: &K) {
+        self.counts().remove(object);
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<K, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_for_the_object_that_fails_and_for_no_other() {
+        let retries = Retries::default();
+        let waits: Vec<_> = (0..12).map(|_| retries.failed("a", 1.0)).collect();
+        assert_eq!(waits[..3], [FIRST, FIRST * 2, FIRST * 4]);
+        assert_eq!(waits[11], LAST);
+        assert_eq!(retries.failed("b", 1.0), FIRST);
+        retries.succeeded(&"a");
+        assert_eq!(retries.failed("a", 0.0), FIRST / 2);
+    }
+}

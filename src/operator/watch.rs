@@ -1,0 +1,188 @@
+//! From watches to work: fills a cache per kind, and says which TenantContainer each event is about.
+//!
+//! Owns: the streams. An event reaches the queue only after the cache holds what it tells, also after a complete list
+//! was read anew (kube's own triggers come before the store has the list). Must never: decide anything.
+
+use std::{fmt::Debug, hash::Hash, sync::Arc};
+
+use futures::{Stream, StreamExt, future, stream};
+use kube::{Api, Resource, core::DeserializeGuard};
+use kube_runtime::{
+    WatchStreamExt,
+    reflector::{ObjectRef, Store, store::Writer},
+    watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use tracing::{error, warn};
+
+use crate::{
+    api::TenantContainer,
+    tenant::{
+        cache::Cache,
+        names,
+        rivals::Rivals,
+        view::{NamespaceView, Project, View},
+    },
+};
+
+/// A kind that can be watched and kept.
+pub(super) trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Watched for K {}
+
+/// How children are watched: only those that Berth made, decoded one page at a time.
+pub(super) fn children() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::BERTH)).page_size(500)
+}
+
+/// A cache and the writer that fills it.
+pub(super) fn cache<K: Watched>() -> (Cache<K>, Writer<K>)
+where
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let writer = Writer::<K>::default();
+    (Cache::new(writer.as_reader()), writer)
+}
+
+/// Watches children of one kind; yields whose each changed one is.
+pub(super) fn owners<P: Project>(
+    api: Api<View<P>>,
+    cache: Cache<View<P>>,
+    writer: Writer<View<P>>,
+) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send
+where
+    View<P>: Watched,
+{
+    let all = cache.clone();
+    follow(api, children(), cache, writer).flat_map(move |touched| {
+        let views = match touched {
+            Touched::One(view) => vec![Arc::new(view)],
+            Touched::Everything => all.filter(|_| true),
+        };
+        stream::iter(views.into_iter().filter_map(|view| owner(&view)).collect::<Vec<_>>())
+    })
+}
+
+fn owner<P>(view: &View<P>) -> Option<ObjectRef<TenantContainer>> {
+    let name = view.label(names::TENANT_CONTAINER)?;
+    Some(ObjectRef::new(name).within(view.metadata.namespace.as_deref()?))
+}
+
+/// Watches namespaces; yields every TenantContainer in one that changed.
+pub(super) fn residents(
+    api: Api<NamespaceView>,
+    cache: Cache<NamespaceView>,
+    writer: Writer<NamespaceView>,
+    tenants: Store<TenantContainer>,
+) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send {
+    follow(api, watcher::Config::default().page_size(500), cache, writer).flat_map(move |touched| {
+        let residents = match touched {
+            Touched::One(namespace) => {
+                tenants.state_filter(|tenant| tenant.metadata.namespace == namespace.metadata.name)
+            }
+            Touched::Everything => tenants.state(),
+        };
+        stream::iter(residents.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
+    })
+}
+
+/// Watches the TenantContainers themselves; yields each that changed.
+pub(super) fn tenants(
+    api: Api<DeserializeGuard<TenantContainer>>,
+    cache: Cache<TenantContainer>,
+    mut writer: Writer<TenantContainer>,
+    rivals: Rivals,
+) -> impl Stream<Item = Arc<TenantContainer>> + Send {
+    let store = writer.as_reader();
+    watcher(api, watcher::Config::default().page_size(500)).default_backoff().flat_map(move |event| {
+        let touched = match event.map(readable) {
+            Ok(Some(event)) => {
+                writer.apply_watcher_event(&event);
+                cache.heard(&event);
+                rivals.heard(&event);
+                touched(event)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                warn!(%error, kind = "TenantContainer", "a watch was interrupted; it begins again");
+                None
+            }
+        };
+        stream::iter(match touched {
+            None => vec![],
+            Some(Touched::One(tenant)) => vec![Arc::new(tenant)],
+            Some(Touched::Everything) => store.state(),
+        })
+    })
+}
+
+/// An object that cannot be read (an older release wrote it, say) is left out and named; it keeps nobody else waiting.
+fn readable(event: Event<DeserializeGuard<TenantContainer>>) -> Option<Event<TenantContainer>> {
+    let read = |DeserializeGuard(object): DeserializeGuard<TenantContainer>| match object {
+        Ok(mut object) => {
+            trim(&mut object);
+            Some(object)
+        }
+        Err(invalid) => {
+            let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
+            error!(?namespace, ?name, error = invalid.error, "this TenantContainer cannot be read and is left alone");
+            None
+        }
+    };
+    Some(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Apply(object) => Event::Apply(read(object)?),
+        Event::Delete(object) => Event::Delete(read(object)?),
+    })
+}
+
+/// Of `managedFields`, which are longer than all the rest, only who wrote when is read.
+fn trim(object: &mut TenantContainer) {
+    for entry in object.metadata.managed_fields.iter_mut().flatten() {
+        entry.fields_v1 = None;
+    }
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.retain(|key, _| names::is_ours(key));
+    }
+}
+
+enum Touched<K> {
+    One(K),
+    Everything,
+}
+
+fn touched<K>(event: Event<K>) -> Option<Touched<K>> {
+    match event {
+        Event::Apply(object) | Event::Delete(object) => Some(Touched::One(object)),
+        Event::InitDone => Some(Touched::Everything),
+        Event::Init | Event::InitApply(_) => None,
+    }
+}
+
+fn follow<K: Watched>(
+    api: Api<K>,
+    config: watcher::Config,
+    cache: Cache<K>,
+    mut writer: Writer<K>,
+) -> impl Stream<Item = Touched<K>> + Send
+where
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    watcher(api, config).default_backoff().filter_map(move |event| {
+        future::ready(match event {
+            Ok(event) => {
+                writer.apply_watcher_event(&event);
+                cache.heard(&event);
+                touched(event)
+            }
+            Err(error) => {
+                warn!(%error, kind = %K::kind(&()), "a watch was interrupted; it begins again");
+                None
+            }
+        })
+    })
+}

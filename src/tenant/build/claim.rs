@@ -1,0 +1,35 @@
+//! The PersistentVolumeClaim of each replica. Berth makes and grows it itself under the name that the StatefulSet
+//! controller would give it, because claim templates are immutable.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use super::{super::validate::Tenant, metadata};
+use crate::tenant::names;
+
+/// Builds the claim of the replica with this ordinal; none where the service has no disk.
+pub fn build(tenant: &Tenant, ordinal: i32) -> Option<PersistentVolumeClaim> {
+    let disk = tenant.spec.resources.disk.as_ref()?;
+    Some(PersistentVolumeClaim {
+        metadata: metadata(tenant, names::claim(&tenant.target.name, ordinal)),
+        spec: Some(spec(tenant, disk.as_str())),
+        status: None,
+    })
+}
+
+/// The spec of a claim of this size.
+pub fn spec(tenant: &Tenant, size: &str) -> PersistentVolumeClaimSpec {
+    PersistentVolumeClaimSpec {
+        access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+        storage_class_name: tenant.spec.storage_class_name.clone(),
+        resources: Some(VolumeResourceRequirements {
+            requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(size.to_owned()))])),
+            ..VolumeResourceRequirements::default()
+        }),
+        ..PersistentVolumeClaimSpec::default()
+    }
+}

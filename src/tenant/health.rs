@@ -1,0 +1,189 @@
+//! How the replicas are: ready, failing and why, or gone. Read from what was observed, and from nothing else.
+//!
+//! Owns: what counts as a failure, and the sentence for it. Must never: do I/O, or decide what follows.
+
+use super::{
+    build::ChildKind,
+    names,
+    observe::Observed,
+    plan::Course,
+    validate::{Tenant, time},
+    view::{ContainerSeen, PodView},
+};
+use crate::{api::Quantity, ledger::Micros, lifecycle::State};
+
+/// How long the scheduler may find no node before that is a failure, in microseconds: claims are bound and nodes are
+/// added in that time.
+const UNSCHEDULABLE_GRACE: i64 = 10_000_000;
+
+/// Something that keeps the service from running, and that will not go away by waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One CamelCase word: reason of the record, the condition and the Event.
+    pub reason: &'static str,
+    /// A sentence that names the replica and what to do.
+    pub message: String,
+}
+
+/// How the replicas are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// As many as asked for are ready, and all of the newest revision.
+    pub ready: bool,
+    /// At least one is ready.
+    pub serves: bool,
+    /// None is left.
+    pub gone: bool,
+    /// Replicas that exist.
+    pub present: i32,
+    /// Replicas that are ready.
+    pub ready_replicas: i32,
+    /// Replicas asked for.
+    pub wanted: i32,
+    /// What keeps it from running.
+    pub failure: Option<Failure>,
+    /// A disk that is still growing, in a sentence.
+    pub growing: Option<String>,
+    /// When a wait that is still fine becomes a failure.
+    pub look_again: Option<Micros>,
+}
+
+impl Health {
+    /// How the replicas of `tenant` are.
+    pub fn of(tenant: &Tenant, course: &Course, observed: &Observed, now: Micros) -> Self {
+        let set = observed.stateful_set.as_deref();
+        let wanted = match course {
+            Course::Keep { shape, .. } => shape.replicas,
+            Course::Leave | Course::Remove => 0,
+        };
+        let present = set.map_or(0, |set| set.seen.current).max(i32::try_from(observed.pods.len()).unwrap_or(i32::MAX));
+        let ready_replicas = set.map_or(0, |set| set.seen.ready);
+        // A StatefulSet that is not yet as we built it, or that its controller has not looked at, tells nothing about this spec.
+        let current = set.is_some_and(|set| {
+            set.built_from() == expected(course) && set.metadata.generation == Some(set.seen.observed_generation)
+        });
+        let mut health = Self {
+            ready: current
+                && set.is_some_and(|set| {
+                    let seen = &set.seen;
+                    seen.ready == wanted && seen.updated == wanted && seen.current == wanted
+                }),
+            serves: ready_replicas > 0,
+            gone: present == 0
+                && set.is_none_or(|set| current && set.seen.replicas == 0 || tenant.namespace_terminating),
+            present,
+            ready_replicas,
+            wanted,
+            growing: growing(observed),
+            ..Self::default()
+        };
+        if let (true, Some(set)) = (current, set) {
+            for (ordinal, pod) in &observed.pods {
+                let newest = pod.label(names::REVISION) == Some(set.seen.update_revision.as_str());
+                if !pod.is_terminating() && newest && !pod.seen.ready {
+                    health.judge(*ordinal, pod, tenant.shown.state == Some(State::Failed), now);
+                }
+            }
+        }
+        health
+    }
+
+    /// How many replicas are ready, in a sentence.
+    pub fn sentence(&self) -> String {
+        format!("{} of {} replicas ready", self.ready_replicas, self.wanted)
+    }
+
+    /// `failed_before`: between two attempts a broken replica looks as if it were starting; what had failed stays
+    /// failed until it is ready.
+    fn judge(&mut self, ordinal: i32, pod: &PodView, failed_before: bool, now: Micros) {
+        let seen = &pod.seen;
+        if let Some((since, message)) = &seen.unschedulable {
+            let until = since.as_ref().map_or(now.0, |since| time(since).0 + UNSCHEDULABLE_GRACE);
+            if until <= now.0 {
+                self.fail("Unschedulable", format!("replica {ordinal} fits on no node: {message}"));
+            } else {
+                let sooner = self.look_again.map_or(until, |at| at.0.min(until));
+                self.look_again = Some(Micros(sooner));
+            }
+            return;
+        }
+        let crashed = |(reason, code): &(String, i32)| {
+            if reason == "OOMKilled" {
+                (
+                    "OutOfMemory",
+                    format!(
+                        "replica {ordinal} used more memory than spec.resources.memory allows, and was killed {} times",
+                        seen.restarts
+                    ),
+                )
+            } else {
+                (
+                    "CrashLoop",
+                    format!(
+                        "replica {ordinal} ended with exit code {code} and was started again {} times; its log tells more (kubectl logs)",
+                        seen.restarts
+                    ),
+                )
+            }
+        };
+        match &seen.container {
+            ContainerSeen::Waiting { reason, message } => match reason.as_str() {
+                "CrashLoopBackOff" => match &seen.last_end {
+                    Some(end) => {
+                        let (reason, message) = crashed(end);
+                        self.fail(reason, message);
+                    }
+                    None => self.fail("CrashLoop", format!("replica {ordinal} keeps ending: {message}")),
+                },
+                "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
+                    self.fail("ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
+                }
+                "ErrImagePull" if failed_before => {
+                    self.fail("ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
+                }
+                "CreateContainerConfigError" => {
+                    self.fail("ReferenceNotFound", format!("replica {ordinal} cannot start: {message}"));
+                }
+                "CreateContainerError" | "RunContainerError" => {
+                    self.fail("CannotStart", format!("replica {ordinal} cannot start: {message}"));
+                }
+                _ => {}
+            },
+            ContainerSeen::Running { .. } | ContainerSeen::Terminated { .. } if failed_before => {
+                if let Some(end) = &seen.last_end {
+                    let (reason, message) = crashed(end);
+                    self.fail(reason, message);
+                }
+            }
+            ContainerSeen::Unknown | ContainerSeen::Running { .. } | ContainerSeen::Terminated { .. } => {}
+        }
+    }
+
+    fn fail(&mut self, reason: &'static str, message: String) {
+        if self.failure.is_none() {
+            self.failure = Some(Failure { reason, message });
+        }
+    }
+}
+
+fn expected(course: &Course) -> Option<&str> {
+    match course {
+        Course::Keep { children, .. } => {
+            children.iter().find(|child| child.kind == ChildKind::StatefulSet).map(|child| child.built_from.as_str())
+        }
+        Course::Leave | Course::Remove => None,
+    }
+}
+
+fn growing(observed: &Observed) -> Option<String> {
+    observed.claims.iter().find_map(|(ordinal, claim)| {
+        let requested = claim.seen.requested.as_deref()?;
+        let capacity = claim.seen.capacity.as_deref()?;
+        let smaller = capacity.parse::<Quantity>().ok()?.units() < requested.parse::<Quantity>().ok()?.units();
+        smaller.then(|| {
+            format!(
+                "the disk of replica {ordinal} has {capacity}, {requested} are asked for; the storage class grows it"
+            )
+        })
+    })
+}

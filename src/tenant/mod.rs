@@ -1,0 +1,21 @@
+//! `TenantContainer`: one pass, in reading order: observe → validate → plan → apply → conclude → record → show.
+//!
+//! Owns: the order of a pass, and the promise that nothing is shown that is not durable (docs/ledger.md, rule 2).
+//! Must never: decide (that is [`plan`]'s) or know how the ledger keeps things.
+
+pub mod apply;
+pub mod build;
+pub mod cache;
+pub mod health;
+pub mod names;
+pub mod observe;
+mod pass;
+pub mod plan;
+pub mod record;
+pub mod rivals;
+mod show;
+pub mod status;
+pub mod validate;
+pub mod view;
+
+pub use pass::{Context, Done, PassError, Tenants, Told, pass};

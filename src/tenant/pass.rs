@@ -1,0 +1,478 @@
+//! One pass over one TenantContainer.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube::{Client, Resource};
+use kube_runtime::{
+    events::{Event, EventType, Recorder},
+    reflector::ObjectRef,
+};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    apply::{self, Applied, ChildError},
+    cache::Cache,
+    observe::{Caches, Observed},
+    plan::{self, Course, Hop, Standing, Verdict},
+    record,
+    rivals::Rivals,
+    show::{self, ShowError},
+    status::{self, Kept},
+    validate::{self, Refusal, Surroundings, Tenant},
+    view::fingerprint,
+};
+use crate::{
+    api::{
+        FINALIZER, TenantContainer,
+        tenant_container::{OperationStatus, TenantContainerStatus},
+    },
+    ledger::{Backend, Entry, Ledger, LedgerError, Micros, Outcome, Record, Seal, Snapshot},
+    lifecycle::State,
+};
+
+/// The most hops that one pass takes. A life has no more in a row; a pass that would take more is wrong somewhere.
+const MAX_HOPS: usize = 6;
+/// How often an object is looked at when nothing happens: a safety net, which writes nothing.
+const RESYNC: Duration = Duration::from_secs(600);
+/// How soon a refused object is looked at again: what stands in its way is another object.
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// The objects themselves.
+pub type Tenants = Cache<TenantContainer>;
+
+/// Everything that a pass works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Uid of the namespace `kube-system`.
+    pub cluster: Uuid,
+    /// The TenantContainers.
+    pub tenants: Tenants,
+    /// Their children.
+    pub caches: Caches,
+    /// Who claims which identity.
+    pub rivals: Rivals,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Events.
+    pub recorder: Recorder,
+    /// The epoch of the leadership under which this process may write now; none after its local deadline.
+    pub epoch: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// The time.
+    pub clock: fn() -> Micros,
+    /// What the ledger was told last of each object: to tell it of changes only.
+    pub told: Told,
+}
+
+/// Fingerprints of the snapshots that the ledger has, by uid.
+#[derive(Default)]
+pub struct Told(Mutex<HashMap<Uuid, u64>>);
+
+impl Told {
+    /// Whether `snapshot` says anything new. The moment, the leader and the chain's end are not news.
+    fn is_news(&self, snapshot: &Snapshot) -> bool {
+        self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
+    }
+
+    fn note(&self, snapshot: &Snapshot) {
+        self.map().insert(snapshot.target.uid, Self::gist(snapshot));
+    }
+
+    fn forget(&self, uid: Uuid) {
+        self.map().remove(&uid);
+    }
+
+    fn gist(snapshot: &Snapshot) -> u64 {
+        fingerprint(&(snapshot.generation, &snapshot.replicas_seen, &snapshot.namespace.labels))
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a pass ended early. It is tried again, later and later.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// This process is not, or not certainly, the leader any more.
+    #[error("this process is not the leader; it writes nothing")]
+    NotLeader,
+    /// A child could not be written.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// The object itself could not be written.
+    #[error(transparent)]
+    Show(#[from] ShowError),
+    /// The ledger did not take a record; children are as they should be, but nothing new is shown.
+    #[error("the new state is not shown")]
+    Ledger(#[from] LedgerError),
+    /// The ledger's chain and the status have parted.
+    #[error(
+        "the ledger's chain of {subject} ends at {ledger}, its status shows {shown}; see docs/operations.md, \"Status and ledger disagree\""
+    )]
+    Parted {
+        /// Namespace and name.
+        subject: String,
+        /// Sequence in the ledger.
+        ledger: u64,
+        /// Sequence in the status.
+        shown: u64,
+    },
+    /// A pass that takes more hops than a life has.
+    #[error("{0} takes more hops than a life has; this is a defect of Berth")]
+    Endless(String),
+}
+
+impl PassError {
+    /// One CamelCase word: metric label and Event reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotLeader => "NotLeader",
+            Self::Child(_) => "ChildNotWritten",
+            Self::Show(ShowError::Overtaken(_)) => "Overtaken",
+            Self::Show(ShowError::Gone(_)) => "Gone",
+            Self::Show(ShowError::Api { .. }) => "StatusNotWritten",
+            Self::Ledger(error) => error.reason(),
+            Self::Parted { .. } => "LedgerParted",
+            Self::Endless(_) => "Endless",
+        }
+    }
+}
+
+/// What a pass did, for metrics and benchmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Requests to the API server that wrote.
+    pub writes: u32,
+    /// Records that were kept.
+    pub records: u32,
+    /// When to look again.
+    pub look_again: Duration,
+}
+
+/// Brings one object a pass further.
+pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, PassError> {
+    // The cache may be behind our own last write; what we wrote is not.
+    let object = context.tenants.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
+    let Some(namespace) =
+        context.caches.namespaces.get(&ObjectRef::new(object.metadata.namespace.as_deref().unwrap_or_default()))
+    else {
+        // The namespace's event is on its way; it brings this object here again.
+        return Ok(Done { look_again: REFUSED, ..Done::default() });
+    };
+    let rival = context.rivals.reserve(&object).err();
+    let around = Surroundings { cluster: context.cluster, namespace: &namespace, rival: rival.as_ref() };
+    match validate::validate(&object, around) {
+        Ok(tenant) => Pass { context, object, done: Done { look_again: RESYNC, ..Done::default() } }.run(tenant).await,
+        Err(refusal) => refuse(context, &object, &refusal).await,
+    }
+}
+
+struct Pass<'a> {
+    context: &'a Context,
+    object: Arc<TenantContainer>,
+    done: Done,
+}
+
+impl Pass<'_> {
+    async fn run(mut self, mut tenant: Tenant) -> Result<Done, PassError> {
+        let mut observed = self.context.caches.observe(&tenant);
+        let mut kept = self.note_request(&mut tenant, &observed).await;
+        for _ in 0..MAX_HOPS {
+            let now = (self.context.clock)();
+            let course = plan::plan(&tenant, now);
+            let trouble = match &course {
+                Course::Keep { children, .. } => {
+                    self.leading()?;
+                    let Applied { writes, trouble } =
+                        apply::apply(&self.context.client, &self.context.caches, &tenant, children, &mut observed)
+                            .await?;
+                    self.done.writes += writes;
+                    trouble
+                }
+                Course::Leave => None,
+                Course::Remove => return self.remove(&tenant, &observed).await,
+            };
+            let verdict = plan::conclude(&tenant, &course, &observed, trouble.as_ref(), now);
+            match (&verdict.hop, kept) {
+                (Some(hop), Ok(_)) => match self.record(&mut tenant, &observed, hop, now).await {
+                    Ok(record) => {
+                        self.show_hop(&mut tenant, &observed, &verdict, &record).await?;
+                        kept = Ok(Some(self.context.ledger.backend()));
+                    }
+                    Err(PassError::Ledger(error)) => kept = Err(error),
+                    Err(other) => return Err(other),
+                },
+                (_, kept) => return self.settle(tenant, &observed, verdict, kept, now).await,
+            }
+        }
+        Err(PassError::Endless(subject(&tenant)))
+    }
+
+    fn leading(&self) -> Result<u64, PassError> {
+        (self.context.epoch)().ok_or(PassError::NotLeader)
+    }
+
+    fn seal(&self, at: Micros) -> Result<Seal, PassError> {
+        Ok(Seal { cluster: self.context.cluster, epoch: self.leading()?, at })
+    }
+
+    /// A request that nobody has noted yet goes into the audit; the one before it, if unfinished, is superseded.
+    async fn note_request(&mut self, tenant: &mut Tenant, observed: &Observed) -> Result<Option<Backend>, LedgerError> {
+        let request = tenant.request.clone();
+        let before = tenant.shown.status.operation.clone();
+        if before.as_ref().is_some_and(|operation| operation.id == request.id.to_string()) {
+            return Ok(None);
+        }
+        let Ok(seal) = self.seal(request.at) else { return Ok(None) };
+        let action = plan::classify(tenant, observed).as_str();
+        if let Some(unfinished) = before.filter(|operation| operation.result.is_none()) {
+            self.submit(record::operation_finished(tenant, &unfinished, "Superseded", seal)).await?;
+        }
+        self.submit(record::operation_started(tenant, action, seal)).await?;
+        tenant.shown.status.operation = Some(OperationStatus {
+            id: request.id.to_string(),
+            action: action.to_owned(),
+            actor: String::from(request.actor),
+            generation: tenant.generation,
+            started_at: status::rfc3339(request.at),
+            result: None,
+        });
+        Ok(Some(self.context.ledger.backend()))
+    }
+
+    async fn submit(&mut self, entry: Entry) -> Result<Outcome, LedgerError> {
+        let outcome = self.context.ledger.submit(entry).await?;
+        self.done.records += 1;
+        Ok(outcome)
+    }
+
+    /// Makes the hop durable. What comes back is the record to show: ours, or the one that the ledger had already.
+    async fn record(
+        &mut self,
+        tenant: &mut Tenant,
+        observed: &Observed,
+        hop: &Hop,
+        now: Micros,
+    ) -> Result<Record, PassError> {
+        let seal = self.seal(now)?;
+        let record = record::transition(tenant, hop).seal(seal, tenant.shown.head);
+        let snapshot = record::snapshot(tenant, observed, Some(hop.transition.to()), record.head(), seal.epoch, now);
+        let told = snapshot.clone();
+        match self.submit(Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot) }).await? {
+            Outcome::Durable(_) => {
+                self.context.told.note(&told);
+                Ok(record)
+            }
+            Outcome::Adopt(durable) => {
+                info!(uid = %tenant.target.uid, sequence = durable.envelope().seq, "the ledger was one record ahead; it is shown now");
+                Ok(*durable)
+            }
+            Outcome::Elsewhere { head, .. } => Err(PassError::Parted {
+                subject: subject(tenant),
+                ledger: head.sequence,
+                shown: tenant.shown.head.sequence,
+            }),
+        }
+    }
+
+    /// Shows a durable record. From here on the next plan starts from it.
+    async fn show_hop(
+        &mut self,
+        tenant: &mut Tenant,
+        observed: &Observed,
+        verdict: &Verdict,
+        record: &Record,
+    ) -> Result<(), PassError> {
+        let envelope = record.envelope();
+        let mut next = tenant.clone();
+        next.shown.state = envelope.to.or(tenant.shown.state);
+        next.shown.head = record.head();
+        next.shown.since = Some(envelope.at);
+        finish_request(&mut next.shown.status, next.shown.state, &verdict.standing);
+        let finished = next.shown.status.operation != tenant.shown.status.operation;
+        let mut shown =
+            status::of(&next, observed, &verdict.standing, Kept::In(self.context.ledger.backend()), envelope.at);
+        status::advance(&mut shown, record);
+        if finished && let Err(error) = self.note_finish(&next, envelope.at).await {
+            // The audit has the request unfinished until the next pass tells again; the state itself is durable.
+            warn!(uid = %tenant.target.uid, error = error.explain(), "the end of a request was not noted");
+            shown.operation = tenant.shown.status.operation.clone();
+        }
+        self.write_status(tenant, &shown).await?;
+        info!(
+            uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
+            from = envelope.from.map_or("", State::as_str), to = envelope.to.map_or("", State::as_str),
+            reason = %envelope.reason, sequence = envelope.seq, "state"
+        );
+        self.publish(
+            &envelope.reason,
+            verdict.hop.as_ref().map_or("", |hop| &hop.message),
+            envelope.to == Some(State::Failed),
+        )
+        .await;
+        next.shown.status = shown;
+        *tenant = next;
+        Ok(())
+    }
+
+    async fn note_finish(&mut self, tenant: &Tenant, at: Micros) -> Result<(), LedgerError> {
+        let Some(operation) = &tenant.shown.status.operation else { return Ok(()) };
+        let Ok(seal) = self.seal(at) else { return Ok(()) };
+        let result = operation.result.clone().unwrap_or_default();
+        self.submit(record::operation_finished(tenant, operation, &result, seal)).await?;
+        Ok(())
+    }
+
+    /// No hop is left: shows what has changed besides, and tells the ledger of changed replicas.
+    async fn settle(
+        mut self,
+        mut tenant: Tenant,
+        observed: &Observed,
+        verdict: Verdict,
+        kept: Result<Option<Backend>, LedgerError>,
+        now: Micros,
+    ) -> Result<Done, PassError> {
+        let before = self.object.status.clone().unwrap_or_default();
+        let mut error = kept.as_ref().err().cloned();
+        if error.is_none() {
+            let request = tenant.shown.status.operation.clone();
+            let (state, standing) = (tenant.shown.state, &verdict.standing);
+            finish_request(&mut tenant.shown.status, state, standing);
+            if tenant.shown.status.operation != request
+                && let Err(failed) = self.note_finish(&tenant, now).await
+            {
+                tenant.shown.status.operation = request;
+                error = Some(failed);
+            }
+        }
+        // While it is starting, replicas change every moment; the record of how that ends carries them all.
+        if error.is_none() && tenant.shown.state != Some(State::Pending) {
+            let snapshot =
+                record::snapshot(&tenant, observed, tenant.shown.state, tenant.shown.head, self.leading()?, now);
+            if self.context.told.is_news(&snapshot) {
+                match self.submit(Entry::Present(Box::new(snapshot.clone()))).await {
+                    Ok(_) => self.context.told.note(&snapshot),
+                    Err(failed) => error = Some(failed),
+                }
+            }
+        }
+        let kept = match (&error, kept) {
+            (Some(error), _) => Kept::Not(error),
+            (None, Ok(Some(backend))) => Kept::In(backend),
+            (None, _) if condition(&before, "LedgerSynced") == Some("False") => Kept::In(self.context.ledger.backend()),
+            (None, _) => Kept::AsBefore,
+        };
+        let standing = match (&error, &verdict.hop) {
+            // What is not durable is not shown, in conditions no more than in the phase.
+            (Some(error), Some(hop)) => Standing::OnTheWay {
+                reason: error.reason(),
+                message: format!("it is {} in fact, which is not shown until the ledger has it", hop.transition.to()),
+            },
+            _ => verdict.standing.clone(),
+        };
+        let shown = status::of(&tenant, observed, &standing, kept, now);
+        if shown != before {
+            let news = reason_of(&shown) != reason_of(&before);
+            self.write_status(&tenant, &shown).await?;
+            if let (true, Standing::Stuck(failure)) = (news && verdict.hop.is_none(), &verdict.standing) {
+                self.publish(failure.reason, &failure.message, true).await;
+            }
+        }
+        if let Some(at) = verdict.look_again {
+            let wait = Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);
+            self.done.look_again = self.done.look_again.min(wait);
+        }
+        error.map_or(Ok(self.done), |error| Err(error.into()))
+    }
+
+    async fn write_status(&mut self, tenant: &Tenant, shown: &TenantContainerStatus) -> Result<(), PassError> {
+        self.leading()?;
+        let head_before = self.object.status.as_ref().map_or("", |status| status.ledger.head.as_str()).to_owned();
+        let written = show::status(&self.context.client, &tenant.target, &head_before, shown).await?;
+        self.done.writes += 1;
+        self.object = self.context.tenants.wrote(written);
+        Ok(())
+    }
+
+    /// The last record is shown: first the children go, then the finalizer.
+    async fn remove(mut self, tenant: &Tenant, observed: &Observed) -> Result<Done, PassError> {
+        self.leading()?;
+        if apply::remove(&self.context.client, &self.context.caches, tenant, observed).await? {
+            show::release(&self.context.client, &tenant.target, &self.object).await?;
+            self.done.writes += 1;
+            self.context.told.forget(tenant.target.uid);
+        }
+        Ok(self.done)
+    }
+
+    async fn publish(&self, reason: &str, message: &str, warning: bool) {
+        publish(self.context, &self.object, reason, message, warning).await;
+    }
+}
+
+/// Once the service is as desired, or has failed, the request is over.
+fn finish_request(status: &mut TenantContainerStatus, state: Option<State>, standing: &Standing) {
+    let Some(operation) = status.operation.as_mut().filter(|operation| operation.result.is_none()) else { return };
+    operation.result = match (state, standing) {
+        (Some(State::Deleted), _) | (_, Standing::AsDesired { .. }) => Some("Succeeded".to_owned()),
+        (_, Standing::Stuck(_)) => Some("Failed".to_owned()),
+        (_, Standing::OnTheWay { .. }) => return,
+    };
+}
+
+async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refusal) -> Result<Done, PassError> {
+    let mut done = Done { look_again: REFUSED, ..Done::default() };
+    (context.epoch)().ok_or(PassError::NotLeader)?;
+    let Ok(target) = validate::identify(object, context.cluster) else { return Ok(done) };
+    let before = object.status.clone().unwrap_or_default();
+    let finalized = object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    if object.metadata.deletion_timestamp.is_some() && before.phase.is_none() && finalized {
+        // It was never accepted: there is no chain to end and no child to delete.
+        show::release(&context.client, &target, object).await?;
+        done.writes += 1;
+        return Ok(done);
+    }
+    let shown = status::refused(&before, refusal, object.metadata.generation.unwrap_or_default(), (context.clock)());
+    if shown != before {
+        let news = reason_of(&shown) != reason_of(&before);
+        context.tenants.wrote(show::status(&context.client, &target, &before.ledger.head, &shown).await?);
+        done.writes += 1;
+        if news {
+            warn!(uid = %target.uid, namespace = %target.namespace, name = %target.name, reason = refusal.reason(), "refused: {refusal}");
+            publish(context, object, refusal.reason(), &refusal.to_string(), true).await;
+        }
+    }
+    Ok(done)
+}
+
+async fn publish(context: &Context, object: &TenantContainer, reason: &str, message: &str, warning: bool) {
+    let event = Event {
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.to_owned(),
+        note: Some(crate::ledger::visible(message, 1_000)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    // Events are for people who look now; the ledger keeps what counts. One that is lost is not worth a second try.
+    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        warn!(error = %error, reason, "an Event was not written");
+    }
+}
+
+fn condition<'a>(status: &'a TenantContainerStatus, name: &str) -> Option<&'a str> {
+    status.conditions.iter().find(|condition| condition.type_ == name).map(|condition| condition.status.as_str())
+}
+
+fn reason_of(status: &TenantContainerStatus) -> Option<&str> {
+    status.conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.reason.as_str())
+}
+
+fn subject(tenant: &Tenant) -> String {
+    format!("{}/{}", tenant.target.namespace, tenant.target.name)
+}

@@ -1,0 +1,173 @@
+//! The status, made from what was decided and seen: phase for people, conditions as the truth (kstatus reads them).
+//!
+//! Owns: every field of the status but the request's progress. Must never: be made from children that were not seen.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{
+    health::Failure,
+    observe::Observed,
+    plan::Standing,
+    validate::{Refusal, Tenant},
+};
+use crate::{
+    api::tenant_container::{LedgerStatus, TenantContainerStatus},
+    ledger::{Backend, LedgerError, Micros, Record, visible},
+    lifecycle::{Goal, State},
+};
+
+/// The longest message of a condition, in characters (the API's limit is 32,768; people read one line).
+const MAX_MESSAGE: usize = 1_024;
+
+/// Where the records are, as far as this pass knows.
+#[derive(Clone, Copy, Debug)]
+pub enum Kept<'a> {
+    /// Nothing new was recorded.
+    AsBefore,
+    /// Durable there.
+    In(Backend),
+    /// Not recorded: nothing new is shown.
+    Not(&'a LedgerError),
+}
+
+/// The status of a tenant in good standing or on its way there.
+pub fn of(
+    tenant: &Tenant,
+    observed: &Observed,
+    standing: &Standing,
+    kept: Kept<'_>,
+    now: Micros,
+) -> TenantContainerStatus {
+    let before = &tenant.shown.status;
+    let state = tenant.shown.state;
+    let set = observed.stateful_set.as_deref();
+    let ready_replicas = set.map_or(0, |set| set.seen.ready);
+    let mut conditions = Conditions::new(before, tenant.generation, now);
+    match standing {
+        Standing::AsDesired { reason, message } => {
+            conditions.set("Ready", true, reason, message);
+            conditions.set("Reconciling", false, reason, message);
+            conditions.set("Stalled", false, reason, message);
+        }
+        Standing::OnTheWay { reason, message } => {
+            conditions.set("Ready", false, reason, message);
+            conditions.set("Reconciling", true, reason, message);
+            conditions.set("Stalled", false, reason, message);
+        }
+        Standing::Stuck(Failure { reason, message }) => {
+            conditions.set("Ready", false, reason, message);
+            conditions.set("Reconciling", false, reason, message);
+            conditions.set("Stalled", true, reason, message);
+        }
+    }
+    // From running on it is in its Service, whether it runs as asked or not; paused, it is out of it.
+    let serving = tenant.goal == Goal::Running && state != Some(State::Paused);
+    match (serving, ready_replicas) {
+        (true, 1..) => conditions.set("Available", true, "Serving", &format!("{ready_replicas} replicas answer")),
+        (true, _) => conditions.set("Available", false, "NoReplicaReady", "no replica is ready"),
+        (false, _) => conditions.set("Available", false, "OutOfService", "taken out of its Service, as asked"),
+    }
+    let mut backend = before.ledger.backend.clone();
+    match kept {
+        Kept::AsBefore => conditions.keep("LedgerSynced"),
+        Kept::In(home) => {
+            let (name, message) = match home {
+                Backend::Database => ("Database", "its records are in the database"),
+                Backend::Spool => ("Spool", "its records are on the spool; no database is configured"),
+            };
+            backend = Some(name.to_owned());
+            conditions.set("LedgerSynced", true, name, message);
+        }
+        Kept::Not(error) => conditions.set("LedgerSynced", false, error.reason(), &error.to_string()),
+    }
+    TenantContainerStatus {
+        observed_generation: tenant.generation,
+        phase: state.map(|state| state.phase().to_owned()),
+        conditions: conditions.done(),
+        replicas: set.map_or(0, |set| set.seen.current),
+        ready_replicas,
+        selector: Some(format!("{}={}", super::names::OWNER_UID, tenant.target.uid)),
+        endpoint: Some(format!("{}.{}.svc", super::names::main(&tenant.target.name), tenant.target.namespace)),
+        since: before.since.clone(),
+        operation: before.operation.clone(),
+        revision: Some(tenant.revision.clone()),
+        ledger: LedgerStatus { backend, ..before.ledger.clone() },
+    }
+}
+
+/// The status of an object that is not worked on: what was shown stays, and the conditions say why.
+pub fn refused(
+    before: &TenantContainerStatus,
+    refusal: &Refusal,
+    generation: i64,
+    now: Micros,
+) -> TenantContainerStatus {
+    let message = refusal.to_string();
+    let mut conditions = Conditions::new(before, generation, now);
+    conditions.set("Ready", false, refusal.reason(), &message);
+    conditions.set("Reconciling", false, refusal.reason(), &message);
+    conditions.set("Stalled", true, refusal.reason(), &message);
+    conditions.keep("Available");
+    conditions.keep("LedgerSynced");
+    TenantContainerStatus { observed_generation: generation, conditions: conditions.done(), ..before.clone() }
+}
+
+/// Enters a record that is now durable: from here on it is what the object's chain ends with.
+pub fn advance(status: &mut TenantContainerStatus, record: &Record) {
+    let envelope = record.envelope();
+    if let Some(state) = envelope.to {
+        status.phase = Some(state.phase().to_owned());
+    }
+    status.since = Some(rfc3339(envelope.at));
+    status.ledger.sequence = i64::try_from(envelope.seq).unwrap_or(i64::MAX);
+    status.ledger.head = record.hash().to_string();
+}
+
+/// A moment as the status writes it: RFC 3339, UTC, microseconds.
+pub fn rfc3339(at: Micros) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| String::new(), |at| format!("{at:.6}"))
+}
+
+struct Conditions<'a> {
+    before: &'a [Condition],
+    generation: i64,
+    now: Micros,
+    after: Vec<Condition>,
+}
+
+impl<'a> Conditions<'a> {
+    fn new(before: &'a TenantContainerStatus, generation: i64, now: Micros) -> Self {
+        Self { before: &before.conditions, generation, now, after: vec![] }
+    }
+
+    fn old(&self, name: &str) -> Option<&'a Condition> {
+        self.before.iter().find(|condition| condition.type_ == name)
+    }
+
+    fn set(&mut self, name: &str, is: bool, reason: &str, message: &str) {
+        let status = if is { "True" } else { "False" };
+        let since = match self.old(name) {
+            Some(old) if old.status == status => old.last_transition_time.clone(),
+            // Whole seconds: that is all the API keeps.
+            _ => Time(jiff::Timestamp::from_second(self.now.0.div_euclid(1_000_000)).unwrap_or_default()),
+        };
+        self.after.push(Condition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: visible(message, MAX_MESSAGE),
+            last_transition_time: since,
+            observed_generation: Some(self.generation),
+        });
+    }
+
+    fn keep(&mut self, name: &str) {
+        if let Some(old) = self.old(name) {
+            self.after.push(Condition { observed_generation: Some(self.generation), ..old.clone() });
+        }
+    }
+
+    fn done(self) -> Vec<Condition> {
+        self.after
+    }
+}
