@@ -270,13 +270,33 @@ pub fn after_append(certain: Certain, slots_left: usize) -> Showing {
     }
 }
 
+/// What the status write that shows a record has to test, beside being sent at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ShowTests {
+    /// The head is the one that the record was made on.
+    Head,
+    /// That, and the object still bears the deletion timestamp that the writer saw.
+    HeadAndDeletion,
+}
+
+/// Decides what a status write tests (rules 1 and 5). A restore of the API server may bring back
+/// the very head that a terminal record was made on, without the deletion: only the timestamp
+/// tells the two apart. (A resource version cannot: a restore hands them out again.)
+pub fn show_tests(terminal: bool) -> ShowTests {
+    if terminal {
+        ShowTests::HeadAndDeletion
+    } else {
+        ShowTests::Head
+    }
+}
+
 /// The API server's answer to the status write that shows a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ShowAnswer {
     /// Accepted.
     Written,
-    /// The test of the head failed.
-    HeadMoved,
+    /// A test failed: the head has moved, or the deletion is gone.
+    TestFailed,
     /// The object is gone.
     NotFound,
     /// No answer: it may have been written.
@@ -298,7 +318,7 @@ pub enum AfterShow {
 pub fn after_show(answer: ShowAnswer) -> AfterShow {
     match answer {
         ShowAnswer::Written => AfterShow::Shown,
-        ShowAnswer::HeadMoved | ShowAnswer::NotFound => AfterShow::Superseded,
+        ShowAnswer::TestFailed | ShowAnswer::NotFound => AfterShow::Superseded,
         ShowAnswer::Unknown => AfterShow::RereadStatus,
     }
 }
@@ -386,7 +406,10 @@ pub enum Release<H> {
     /// First close the head row, by compare-and-set on the terminal record. If the database does
     /// not answer within the budget, decide again with [`Database::Unreachable`].
     CloseHead,
-    /// First write these records into the tombstone.
+    /// First write these records into the tombstone, which is named by the object's uid *and* the
+    /// terminal record: a leader that a restore has overtaken must not overwrite another ending.
+    /// If it exists, add what it lacks. A terminal record whose bytes are out of reach (it was
+    /// committed by another writer) goes in by its link alone.
     WriteTombstone(Vec<Link<H>>),
     /// Release it, in a write that tests the shown head.
     Now,
@@ -430,23 +453,26 @@ pub fn may_release_finalizer<H: Clone + Eq>(deletion: &Deletion<H>) -> Release<H
 /// What is known of an object by its uid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ObjectSeen {
-    /// It exists.
+    /// It exists, and shows the terminal record in question.
     Present,
+    /// It exists, and a quorum read that began after that terminal record was found in a tail or
+    /// a tombstone shows another head: the API server was restored, the object has come back.
+    CameBack,
     /// Absent from a complete list of a scope that this cluster owns (rule 7).
     Gone,
     /// Anything less.
     Unknown,
 }
 
-/// The head row of an object that may be gone, as seen from one marked terminal record: the last
-/// that the own tail has marked for this object, or the one that a tombstone ends in.
+/// The head row of an object that may be gone, as seen from a terminal record that was shown: the
+/// last one that the own tail has marked for this object, or the one that a tombstone ends in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkedHead<H> {
     /// The terminal record that was shown.
     pub terminal: Link<H>,
-    /// The epoch under which it was marked.
+    /// The epoch of the mark, or of the tombstone's writer.
     pub epoch: u64,
-    /// Whether the object exists.
+    /// What is known of the object.
     pub object: ObjectSeen,
     /// Whether the database holds the terminal record.
     pub stored: bool,
@@ -454,7 +480,7 @@ pub struct MarkedHead<H> {
     pub head: Head<H>,
     /// The epoch under which the head row was closed, if it is.
     pub closed: Option<u64>,
-    /// Whether the terminal record is an ancestor of the head: the object came back after it.
+    /// Whether the head row descends from the terminal record.
     pub continued: bool,
 }
 
@@ -463,9 +489,9 @@ pub struct MarkedHead<H> {
 pub enum MarkedStep<H> {
     /// Nothing: the object is there, or may be.
     NotGone,
-    /// Nothing: the head row is right, or a later ending stands.
+    /// Nothing: the head row is right, or another ending stands.
     Stands,
-    /// Store the terminal record first.
+    /// Store the terminal record first, if its bytes are here; else a spool has yet to bring it.
     Import,
     /// Put the head row on the terminal record, and close it under the mark's epoch.
     Close {
@@ -475,20 +501,20 @@ pub enum MarkedStep<H> {
 }
 
 /// Decides whether a marked terminal record becomes the head again (rule 5), after the database
-/// was rewound under an object that is gone and has no tombstone left.
+/// was rewound under an object that is gone.
 ///
 /// A mark is a record that was *shown*; an open head is not known to be, so the mark wins whatever
-/// the epochs. Only between two endings that were both shown (the API server was restored in
-/// between, and neither knew of the other) does the later epoch decide.
+/// the epochs. Between two endings that were both shown (the API server was restored in between)
+/// the one that descends from the other stands; if neither knew of the other, the later epoch
+/// decides, so that every order of repairs comes to the same end.
 pub fn marked_head_repair<H: Eq + Clone>(marked: &MarkedHead<H>) -> MarkedStep<H> {
-    let at_head = marked.head.as_ref() == Some(&marked.terminal);
-    match (marked.object, marked.closed) {
-        (ObjectSeen::Present | ObjectSeen::Unknown, _) => MarkedStep::NotGone,
-        (ObjectSeen::Gone, Some(_)) if at_head => MarkedStep::Stands,
-        (ObjectSeen::Gone, _) if marked.continued && !at_head => MarkedStep::Stands,
-        (ObjectSeen::Gone, Some(epoch)) if epoch >= marked.epoch => MarkedStep::Stands,
-        (ObjectSeen::Gone, _) if !marked.stored => MarkedStep::Import,
-        (ObjectSeen::Gone, _) => MarkedStep::Close {
+    if marked.object != ObjectSeen::Gone {
+        return MarkedStep::NotGone;
+    }
+    match marked.closed {
+        Some(epoch) if marked.continued || epoch >= marked.epoch => MarkedStep::Stands,
+        Some(_) | None if !marked.stored => MarkedStep::Import,
+        Some(_) | None => MarkedStep::Close {
             from: marked.head.clone(),
         },
     }
@@ -497,13 +523,14 @@ pub fn marked_head_repair<H: Eq + Clone>(marked: &MarkedHead<H>) -> MarkedStep<H
 /// What stands between a tombstone and its removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TombstoneStep<H> {
-    /// It stays: the database is unreachable, or the object is not gone yet.
+    /// It stays: the database is unreachable or lacks the terminal record, the tail cannot be
+    /// written, or the object is not gone yet.
     Keep,
-    /// First store these records.
+    /// First store these records, and keep them in the own tail like everything committed.
     Import(Vec<Link<H>>),
-    /// First copy it to the own tail, fsynced, with the mark.
+    /// First copy it to the own tail, fsynced, with the mark under the tombstone's epoch.
     NoteMark,
-    /// First put the head row on the terminal record and close it.
+    /// First put the head row on the terminal record, and close it under the tombstone's epoch.
     Close {
         /// The head row expected.
         from: Head<H>,
@@ -513,10 +540,10 @@ pub enum TombstoneStep<H> {
 }
 
 /// Decides whether a tombstone may go (rules 5 and 6): once the database holds all its records,
-/// the head row is closed on its terminal record, and the remover's own tail holds a marked copy.
+/// the remover's own tail holds a marked copy, and the head row is closed on its terminal record
+/// or on another ending. Of an object that came back it goes as soon as its records are stored.
 ///
-/// `missing` are the records that the database lacks, `None` if it did not answer. A tail that
-/// cannot be written keeps the tombstone.
+/// `missing` are the records in the tombstone that the database lacks, `None` if it did not answer.
 pub fn may_remove_tombstone<H: Eq + Clone>(
     marked: &MarkedHead<H>,
     missing: Option<&[Link<H>]>,
@@ -528,13 +555,13 @@ pub fn may_remove_tombstone<H: Eq + Clone>(
     if !missing.is_empty() {
         return TombstoneStep::Import(missing.to_vec());
     }
-    if marked.object != ObjectSeen::Gone {
-        return TombstoneStep::Keep;
-    }
-    match mark {
-        Mark::Impossible => return TombstoneStep::Keep,
-        Mark::NotNoted => return TombstoneStep::NoteMark,
-        Mark::Noted => {}
+    match (marked.object, mark) {
+        (ObjectSeen::Present | ObjectSeen::Unknown, _) => return TombstoneStep::Keep,
+        _ if !marked.stored => return TombstoneStep::Keep,
+        (ObjectSeen::CameBack, _) => return TombstoneStep::Remove,
+        (ObjectSeen::Gone, Mark::Impossible) => return TombstoneStep::Keep,
+        (ObjectSeen::Gone, Mark::NotNoted) => return TombstoneStep::NoteMark,
+        (ObjectSeen::Gone, Mark::Noted) => {}
     }
     match marked_head_repair(marked) {
         MarkedStep::NotGone | MarkedStep::Import => TombstoneStep::Keep,
