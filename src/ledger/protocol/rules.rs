@@ -169,7 +169,7 @@ pub enum Step<H> {
     AppendToSpool,
     /// Nothing may be appended or shown: reconcile children, coalesce, report `LedgerFull`.
     Full,
-    /// Show the record that the database already holds; make none.
+    /// Show the record that the database already holds, and keep it in the own tail; make none.
     Adopt(Link<H>),
     /// Commit an `api-rewound` record on the database's head, naming the shown head, and show it.
     /// Only a certain commit may be shown: otherwise read again (it is adopted if it arrived).
@@ -181,7 +181,8 @@ pub enum Step<H> {
     RereadStatus,
     /// Store these pending records, and keep them in the own tail like everything committed.
     ImportPending(Vec<Link<H>>),
-    /// Move the head row to the shown head; what leaves the line is named by a resolution record.
+    /// Move the head row to the shown head, in a transaction that finds that record stored; what
+    /// leaves the line is named by a resolution record.
     HeadFollowsStatus {
         /// The head row expected.
         from: Head<H>,
@@ -347,7 +348,9 @@ pub enum PendingStep {
     Nothing,
     /// They stay: the database is unreachable, or lacks one of them.
     Keep,
-    /// Remove exactly what was read, in a status write that tests the head and `pending`.
+    /// Keep them in the own tail, as everything that a writer commits or vouches for, then remove
+    /// exactly what was read, in a status write that tests the head and `pending`. (The spool they
+    /// were first written to may be lost by now, and the database may yet be rewound.)
     Clear,
 }
 

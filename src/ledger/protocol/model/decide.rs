@@ -142,19 +142,21 @@ impl Config {
 
     pub(super) fn may_clear_pending(&self, state: &State, seen: &Seen) -> bool {
         let mut database = self.database(state, seen);
-        if let (true, Database::Answered(reading)) = (
-            self.breaks(BrokenRule::PendingClearedEarly),
-            &mut database,
-        ) {
+        if let (true, Database::Answered(reading)) =
+            (self.breaks(BrokenRule::PendingClearedEarly), &mut database)
+        {
             reading.missing.clear();
         }
         may_clear_pending(&links(state, seen.pending), &database) == PendingStep::Clear
     }
 
     pub(super) fn release(&self, state: &State, leader: usize, seen: &Seen) -> Release<Id> {
-        let complete = state.api.tombstones.iter().flatten().any(|stone| {
-            stone.terminal == seen.head && seen.pending.within(stone.records)
-        });
+        let complete = state
+            .api
+            .tombstones
+            .iter()
+            .flatten()
+            .any(|stone| stone.terminal == seen.head && seen.pending.within(stone.records));
         let deletion = Deletion {
             terminal: link(state, seen.head),
             pending: links(state, seen.pending),
@@ -204,7 +206,12 @@ impl Config {
         }
     }
 
-    pub(super) fn tombstone(&self, state: &State, leader: usize, stone: Stone) -> TombstoneStep<Id> {
+    pub(super) fn tombstone(
+        &self,
+        state: &State,
+        leader: usize,
+        stone: Stone,
+    ) -> TombstoneStep<Id> {
         let at = &state.leaders[leader];
         let marked = self.marked(state, stone.terminal, stone.epoch);
         let mark = match at.mark {

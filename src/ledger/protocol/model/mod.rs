@@ -97,7 +97,10 @@ impl Model for Config {
             epochs: u8::try_from(self.leaders).unwrap(),
             shown: Set::default(),
             taken: Set::default(),
+            torn: Set::default(),
+            unmarked: Set::default(),
             api_restored: false,
+            db_restored: false,
             exhausted: false,
             wrongs: Wrongs::default(),
         }]

@@ -20,8 +20,8 @@ pub(super) const INVARIANTS: &[Invariant] = &[
         name: "shown_records_have_a_home",
         meaning: "a shown record is in the database, on a spool, in the status or in a tombstone",
         rules: "2, 6",
-        holds: |config, state| {
-            let excused = excused(config, state);
+        holds: |_, state| {
+            let excused = excused(state);
             state.shown.within(state.homes().and(excused))
         },
     },
@@ -86,10 +86,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
         meaning: "once settled, the database holds every record ever shown",
         rules: "3, 7",
         holds: |config, state| {
-            !settled(config, state)
-                || state
-                    .shown
-                    .within(state.db.records.and(excused(config, state)))
+            !settled(config, state) || state.shown.within(state.db.records.and(excused(state)))
         },
     },
     Invariant {
@@ -100,7 +97,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
             !state.api.alive
                 || !settled(config, state)
                 || state.db.head == state.api.head
-                || lost(config, state).has_one(state.api.head)
+                || lost(state).has_one(state.api.head)
         },
     },
     Invariant {
@@ -112,11 +109,12 @@ pub(super) const INVARIANTS: &[Invariant] = &[
                 return true;
             }
             let head = state.db.head;
-            if state.api_restored {
-                return state.record(head).kind == Kind::Terminal && state.shown.has(head)
-                    || tails_may_be_lost(config);
-            }
-            head == state.api.head || (tails_may_be_lost(config) && state.taken.has(state.api.head))
+            let forgotten = state.db_restored && !state.unmarked.is_empty();
+            let ending = state.record(head).kind == Kind::Terminal && state.shown.has(head);
+            head == state.api.head
+                || (state.api_restored && ending)
+                || forgotten
+                || excused(state).has_one(state.api.head)
         },
     },
     Invariant {
@@ -127,7 +125,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
             if !settled(config, state) {
                 return true;
             }
-            let lost = lost(config, state);
+            let lost = lost(state);
             let mut stones = state.api.tombstones.iter().flatten();
             (!state.api.alive || state.api.pending.is_empty())
                 && stones.all(|stone| lost.has_one(stone.terminal))
@@ -142,28 +140,14 @@ impl Set {
     }
 }
 
-/// Whether a restored database may meet a tail that lost what the restore took: only then is a
-/// `lost` record all that can be promised (rule 6).
-fn tails_may_be_lost(config: &Config) -> bool {
-    let faults = &config.faults;
-    (faults.db_restores > 0 || faults.api_restores > 0)
-        && (faults.lost_volumes > 0
-            || faults.spool_errors > 0
-            || (config.lazy_tail && faults.crashes > 0))
-}
-
-/// Records that may be lost, because two homes failed at once.
-fn excused(config: &Config, state: &State) -> Set {
-    if tails_may_be_lost(config) {
-        state.taken
-    } else {
-        Set::default()
-    }
+/// Records of which two homes failed: a restore took the one, another fault tore the other.
+fn excused(state: &State) -> Set {
+    state.taken.common(state.torn)
 }
 
 /// Those of them that are in fact nowhere.
-fn lost(config: &Config, state: &State) -> Set {
-    excused(config, state).without(state.homes())
+fn lost(state: &State) -> Set {
+    excused(state).without(state.homes())
 }
 
 /// Whether nothing is left to do for anybody.
@@ -171,9 +155,10 @@ pub(super) fn settled(config: &Config, state: &State) -> bool {
     if state.exhausted {
         return false;
     }
-    let busy = state.leaders.iter().take(config.leaders).any(|leader| {
-        leader.showing.is_some() || leader.cut_off || !leader.unsynced.is_empty()
-    });
+    let busy =
+        state.leaders.iter().take(config.leaders).any(|leader| {
+            leader.showing.is_some() || leader.cut_off || !leader.unsynced.is_empty()
+        });
     if busy {
         return false;
     }

@@ -89,8 +89,7 @@ impl Config {
             return true;
         };
         (status.head, status.pending, status.deleting) != (seen.head, seen.pending, seen.deleting)
-            || (seen.db != DbSeen::NotRead
-                && seen.db != state.read_db(at, seen.head, seen.pending))
+            || (seen.db != DbSeen::NotRead && seen.db != state.read_db(at, seen.head, seen.pending))
     }
 
     /// Appends, and the user's deletion.
@@ -256,6 +255,7 @@ impl Config {
                     && (s.api.head, s.api.pending) == (seen.head, seen.pending)
                 {
                     s.api.pending = Set::default();
+                    self.keep(s, at, seen.pending);
                 }
             }
             Action::NoteMark(at) => {
@@ -312,13 +312,26 @@ impl Config {
                 let leader = &mut s.leaders[at];
                 leader.seen = None;
                 leader.showing = None;
+                s.torn = s.torn.and(leader.unsynced);
                 leader.unsynced = Set::default();
                 leader.epoch = s.epochs;
             }
             Action::VolumeLost(at) => {
                 s.left.lost_volumes -= 1;
+                let stored = s.db.records.and(s.taken);
+                s.torn = s.torn.and(s.leaders[at].spool.common(stored));
+                if let Some((terminal, _)) = s.leaders[at].mark.take()
+                    && !s.api.alive
+                    && !s
+                        .api
+                        .tombstones
+                        .iter()
+                        .flatten()
+                        .any(|t| t.terminal == terminal)
+                {
+                    s.unmarked = s.unmarked.and(Set::of(terminal));
+                }
                 s.leaders[at].spool = Set::default();
-                s.leaders[at].mark = None;
             }
             Action::CutOff(at) => {
                 s.left.cuts -= 1;
@@ -331,6 +344,7 @@ impl Config {
                     s.left.db_restores -= 1;
                     s.taken = s.taken.and(s.db.records.without(backup.records));
                     s.db = backup;
+                    s.db_restored = true;
                     for leader in &mut s.leaders {
                         leader.late = None;
                     }
@@ -386,10 +400,12 @@ impl Config {
     }
 
     fn reread(&self, s: &mut State, at: usize) {
-        let Some(seen) = s.leaders[at].seen else { return };
+        let Some(seen) = s.leaders[at].seen else {
+            return;
+        };
         s.leaders[at].seen = s.read_status().map(|now| {
-            let same = (now.head, now.pending, now.deleting)
-                == (seen.head, seen.pending, seen.deleting);
+            let same =
+                (now.head, now.pending, now.deleting) == (seen.head, seen.pending, seen.deleting);
             if same {
                 Seen {
                     confirmed: true,
@@ -418,7 +434,9 @@ impl Config {
     }
 
     fn commit(&self, s: &mut State, at: usize, kind: Kind) {
-        let Some(seen) = s.leaders[at].seen else { return };
+        let Some(seen) = s.leaders[at].seen else {
+            return;
+        };
         if s.db.head != seen.head && !self.breaks(BrokenRule::NoDatabaseCompareAndSet) {
             return self.lost_race(s, at, ConflictWith::DatabaseHead);
         }
@@ -431,7 +449,9 @@ impl Config {
     }
 
     fn spooled(&self, s: &mut State, at: usize, kind: Kind, late: bool, certain: Certain) {
-        let Some(seen) = s.leaders[at].seen else { return };
+        let Some(seen) = s.leaders[at].seen else {
+            return;
+        };
         let Some(record) = s.make(at, kind, seen.head, seen.head) else {
             return;
         };
@@ -439,6 +459,9 @@ impl Config {
             let leader = &mut s.leaders[at];
             leader.spool = leader.spool.and(leader.unsynced).and(Set::of(record));
             leader.unsynced = Set::default();
+        }
+        if certain == Certain::Nowhere {
+            s.torn = s.torn.and(Set::of(record));
         }
         if late {
             s.leaders[at].late = Some(record);
@@ -468,7 +491,9 @@ impl Config {
     }
 
     fn commit_api_rewound(&self, s: &mut State, at: usize, on: Id, answered: bool) {
-        let Some(seen) = s.leaders[at].seen else { return };
+        let Some(seen) = s.leaders[at].seen else {
+            return;
+        };
         if s.leaders[at].cut_off || s.db.head != on {
             return self.lost_race(s, at, ConflictWith::DatabaseHead);
         }
@@ -494,7 +519,10 @@ impl Config {
         let record = s.record(showing.record);
         let same_head = s.api.head == showing.on || self.breaks(BrokenRule::NoStatusCompareAndSet);
         let tested = match show_tests(record.kind == Kind::Terminal) {
-            ShowTests::HeadAndDeletion if !self.breaks(BrokenRule::DeletionNotTested) => {
+            ShowTests::HeadAndDeletion
+                if !self.breaks(BrokenRule::DeletionNotTested)
+                    && !self.breaks(BrokenRule::TerminalAdoptedByLiving) =>
+            {
                 same_head && s.api.deleting
             }
             ShowTests::Head | ShowTests::HeadAndDeletion => same_head,
@@ -521,7 +549,11 @@ impl Config {
 
     fn tombstone_step(&self, s: &mut State, at: usize, terminal: Id) {
         let stones = s.api.tombstones;
-        let Some(stone) = stones.into_iter().flatten().find(|s| s.terminal == terminal) else {
+        let Some(stone) = stones
+            .into_iter()
+            .flatten()
+            .find(|s| s.terminal == terminal)
+        else {
             return;
         };
         match self.tombstone(s, at, stone) {

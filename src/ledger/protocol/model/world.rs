@@ -238,7 +238,13 @@ pub(super) struct State {
     pub(super) shown: Set,
     /// Records that a restore has taken from the database, or from the status.
     pub(super) taken: Set,
+    /// Records of which a fault destroyed a tail's copy while the database was their other home:
+    /// if a restore takes them too, a `lost` record is all that can be promised (rule 6).
+    pub(super) torn: Set,
+    /// Terminal records of which a mark was destroyed when nothing else was left to make one from.
+    pub(super) unmarked: Set,
     pub(super) api_restored: bool,
+    pub(super) db_restored: bool,
     /// A leader ran out of record numbers: the closing check says nothing here.
     pub(super) exhausted: bool,
     pub(super) wrongs: Wrongs,
@@ -312,8 +318,7 @@ impl State {
         // Of two endings that were both shown, either may stand.
         let ending = |id| self.record(id).kind == Kind::Terminal && self.shown.has(id);
         let endings = self.api_restored && ending(from) && ending(to);
-        if current && self.shown.has(from) && !self.descends(to, from) && !endings && !overtaken
-        {
+        if current && self.shown.has(from) && !self.descends(to, from) && !endings && !overtaken {
             self.wrongs.database_head_back = true;
         }
         self.db.head = to;
@@ -323,7 +328,11 @@ impl State {
     /// Writes a tombstone, or adds to the one of the same name.
     pub(super) fn bury(&mut self, stone: Stone) {
         let stones = &mut self.api.tombstones;
-        if let Some(old) = stones.iter_mut().flatten().find(|s| s.terminal == stone.terminal) {
+        if let Some(old) = stones
+            .iter_mut()
+            .flatten()
+            .find(|s| s.terminal == stone.terminal)
+        {
             old.records = old.records.and(stone.records);
         } else if let Some(free) = stones.iter_mut().find(|s| s.is_none()) {
             *free = Some(stone);
@@ -453,6 +462,8 @@ impl State {
             db_backup: self.db_backup.map(db),
             shown: set(self.shown),
             taken: set(self.taken),
+            torn: set(self.torn),
+            unmarked: set(self.unmarked),
             ..*self
         };
         for (old, leader) in self.leaders.iter().enumerate() {
