@@ -53,4 +53,12 @@ pub(super) enum BrokenRule {
     RewindFollowed,
     /// The status write of a terminal record does not test that the object is being deleted.
     DeletionNotTested,
+    /// Pending records are cleared without a copy in the own tail.
+    ClearedUncopied,
+    /// A tombstone is named by its object alone, and overwritten by another leader's.
+    TombstoneOverwritten,
+    /// The head row follows the status without being compared.
+    HeadFollowsUncompared,
+    /// The finalizer is released without a tombstone on a head row that is not closed.
+    ReleasedUnclosed,
 }

@@ -175,6 +175,7 @@ impl Config {
         };
         match may_release_finalizer(&deletion) {
             Release::WriteTombstone(_) if self.breaks(BrokenRule::NoTombstone) => Release::Now,
+            Release::CloseHead if self.breaks(BrokenRule::ReleasedUnclosed) => Release::Now,
             release => release,
         }
     }

@@ -30,6 +30,8 @@ struct Config {
     /// Whether commits reach the spool's tail later, so that a crash may lose them there.
     lazy_tail: bool,
     faults: Faults,
+    /// Steps that have been taken when the exploration begins.
+    after: &'static [Action],
     broken: Option<BrokenRule>,
 }
 
@@ -80,7 +82,7 @@ impl Model for Config {
         for (leader, epoch) in leaders.iter_mut().take(self.leaders).zip(1..) {
             leader.epoch = epoch;
         }
-        vec![State {
+        let start = State {
             records: [Record::default(); _],
             api: Api {
                 alive: true,
@@ -103,7 +105,16 @@ impl Model for Config {
             db_restored: false,
             exhausted: false,
             wrongs: Wrongs::default(),
-        }]
+        };
+        vec![self.after.iter().fold(start, |state, step| {
+            let mut possible = Vec::new();
+            self.actions(&state, &mut possible);
+            assert!(
+                possible.contains(step),
+                "{step:?} is not among {possible:?}"
+            );
+            self.next_state(&state, *step).unwrap()
+        })]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -18,7 +18,8 @@ pub(super) struct Invariant {
 pub(super) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "shown_records_have_a_home",
-        meaning: "a shown record is in the database, on a spool, in the status or in a tombstone",
+        meaning: "a shown record is in the database, on a spool or on the way to its tail, in the status or \
+                  in a tombstone",
         rules: "2, 6",
         holds: |_, state| {
             let excused = excused(state);
@@ -110,7 +111,9 @@ pub(super) const INVARIANTS: &[Invariant] = &[
             }
             let head = state.db.head;
             let forgotten = state.db_restored && !state.unmarked.is_empty();
-            let ending = state.record(head).kind == Kind::Terminal && state.shown.has(head);
+            let ending = state.record(head).kind == Kind::Terminal
+                && state.shown.has(head)
+                && !state.descends(state.api.head, head);
             head == state.api.head
                 || (state.api_restored && ending)
                 || forgotten

@@ -244,7 +244,10 @@ impl Config {
                     return;
                 };
                 let stored = s.db.records.has(to) || self.breaks(BrokenRule::HeadFollowsUnstored);
-                if !s.leaders[at].cut_off && s.db.head == from && stored {
+                if !s.leaders[at].cut_off
+                    && (s.db.head == from || self.breaks(BrokenRule::HeadFollowsUncompared))
+                    && stored
+                {
                     s.move_head(to, None, overtaken);
                 }
             }
@@ -255,7 +258,9 @@ impl Config {
                     && (s.api.head, s.api.pending) == (seen.head, seen.pending)
                 {
                     s.api.pending = Set::default();
-                    self.keep(s, at, seen.pending);
+                    if !self.breaks(BrokenRule::ClearedUncopied) {
+                        self.keep(s, at, seen.pending);
+                    }
                 }
             }
             Action::NoteMark(at) => {
@@ -275,11 +280,14 @@ impl Config {
             }
             Action::WriteTombstone(at) => {
                 if let Some(seen) = s.leaders[at].seen {
-                    s.bury(Stone {
-                        terminal: seen.head,
-                        records: seen.pending.and(self.bytes(s, at, &seen)),
-                        epoch: s.leaders[at].epoch,
-                    });
+                    s.bury(
+                        Stone {
+                            terminal: seen.head,
+                            records: seen.pending.and(self.bytes(s, at, &seen)),
+                            epoch: s.leaders[at].epoch,
+                        },
+                        self.breaks(BrokenRule::TombstoneOverwritten),
+                    );
                 }
             }
             Action::ReleaseFinalizer(at) => {

@@ -2,7 +2,7 @@
 
 use super::broken::BrokenRule;
 use super::properties::INVARIANTS;
-use super::world::{Faults, LEADERS, State};
+use super::world::{Faults, Id, Kind, LEADERS, RECORDS, Set, State};
 use super::{Action, Config};
 use rstest::rstest;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -31,6 +31,7 @@ const PLAIN: Config = Config {
     deletion: true,
     lazy_tail: false,
     faults: CALM,
+    after: &[],
     broken: None,
 };
 
@@ -109,12 +110,15 @@ fn representative(state: &State) -> State {
 /// Small enough for every test run: whole spaces where no bound is given.
 #[rstest]
 #[case::no_fault(TWO_EACH, None)]
-#[case::database_down(with("database down", PLAIN, Faults { cuts: 2, ..CALM }), None)]
+#[case::database_down(with("database down", PLAIN, Faults { cuts: 1, ..CALM }), None)]
+#[case::database_down_and_back(
+    Config { deletion: false, ..with("database down and back", PLAIN, Faults { cuts: 2, ..CALM }) },
+    None)]
 #[case::database_slow(
     with("database slow", PLAIN, Faults { slow_commits: 1, ..CALM }), None)]
-#[case::node_lost(
-    with("crash, database down, volume lost", PLAIN,
-        Faults { crashes: 1, cuts: 1, lost_volumes: 1, ..CALM }), None)]
+#[case::crash(with("crash, database down", PLAIN, Faults { crashes: 1, cuts: 1, ..CALM }), None)]
+#[case::volume_lost(
+    with("volume lost, database down", PLAIN, Faults { lost_volumes: 1, cuts: 1, ..CALM }), None)]
 #[case::spool_fails(
     with("spool fails", PLAIN, Faults { cuts: 1, spool_errors: 1, ..CALM }), None)]
 #[case::full(
@@ -122,20 +126,22 @@ fn representative(state: &State) -> State {
     None)]
 #[case::database_restored(
     with("database restored", PLAIN, Faults { db_restores: 1, ..CALM }), None)]
-#[case::database_restored_lazy_tail(
+#[case::lazy_tail(
     Config { lazy_tail: true,
         ..with("database restored, lazy tail", PLAIN, Faults { db_restores: 1, crashes: 1, ..CALM }) },
-    Some(800_000))]
-#[case::database_restored_volume_lost(
-    with("database restored, volume lost, database down", PLAIN,
-        Faults { db_restores: 1, lost_volumes: 1, cuts: 1, ..CALM }), Some(800_000))]
+    Some(400_000))]
+#[case::buried(BURIED, Some(400_000))]
 #[case::api_server_restored(
     with("API server restored", PLAIN, Faults { api_restores: 1, ..CALM }), None)]
 #[case::both_restored(
     with("both restored", PLAIN, Faults { db_restores: 1, api_restores: 1, ..CALM }),
-    Some(800_000))]
+    Some(400_000))]
+#[case::gap(GAP, Some(400_000))]
+#[case::late(LATE, Some(400_000))]
+#[case::two_endings(TWO_ENDINGS, Some(400_000))]
 #[case::three_leaders(
-    Config { leaders: 3, ..with("three leaders", PLAIN, CALM) }, None)]
+    Config { leaders: 3, deletion: false, ..with("three leaders", PLAIN, Faults { cuts: 1, ..CALM }) },
+    Some(400_000))]
 fn no_interleaving_breaks_an_invariant(#[case] config: Config, #[case] bound: Option<usize>) {
     explore(config, bound);
 }
@@ -290,6 +296,139 @@ fn no_interleaving_breaks_an_invariant_deep() {
     }
 }
 
+/// A database restored to before `r0.1`, while its only spool is out of reach, has followed the
+/// status to `r1.0`; then the API server is restored to `r0.0`: the line between has a gap.
+const GAP: Config = Config {
+    after: &[
+        Action::Observe(0),
+        Action::ReadDatabase(0),
+        Action::Commit(0, Kind::Transition),
+        Action::Show(0),
+        Action::DatabaseBackup,
+        Action::ApiServerBackup,
+        Action::Observe(0),
+        Action::ReadDatabase(0),
+        Action::Commit(0, Kind::Transition),
+        Action::Show(0),
+        Action::CutOff(1),
+        Action::Observe(1),
+        Action::ReadDatabase(1),
+        Action::Spool(1, Kind::Transition),
+        Action::Show(1),
+        Action::Reconnected(1),
+        Action::CutOff(0),
+        Action::DatabaseRestored,
+        Action::Observe(1),
+        Action::ReadDatabase(1),
+        Action::ImportPending(1, Set(1 << RECORDS)),
+        Action::Observe(1),
+        Action::ReadDatabase(1),
+        Action::RereadStatus(1),
+        Action::HeadFollowsStatus(1, Id(1)),
+        Action::ApiServerRestored,
+    ],
+    ..with(
+        "gap",
+        TWO_EACH,
+        Faults {
+            cuts: 2,
+            db_restores: 1,
+            api_restores: 1,
+            ..CALM
+        },
+    )
+};
+
+/// An object deleted with the database down, whose writer's volume is lost at once.
+const BURIED: Config = Config {
+    after: &[
+        Action::UserDeletes,
+        Action::Observe(0),
+        Action::CutOff(0),
+        Action::ReadDatabase(0),
+        Action::Spool(0, Kind::Terminal),
+        Action::Show(0),
+        Action::Observe(0),
+        Action::ReadDatabase(0),
+        Action::NoteMark(0),
+        Action::WriteTombstone(0),
+        Action::ReleaseFinalizer(0),
+        Action::VolumeLost(0),
+    ],
+    ..with(
+        "deleted with the database down, volume lost, database restored",
+        PLAIN,
+        Faults {
+            cuts: 2,
+            lost_volumes: 1,
+            db_restores: 1,
+            crashes: 1,
+            ..CALM
+        },
+    )
+};
+
+/// A record that is shown from the spool, whose volume is lost before its late commit lands.
+const LATE: Config = Config {
+    after: &[
+        Action::DatabaseBackup,
+        Action::Observe(0),
+        Action::ReadDatabase(0),
+        Action::CommitUnanswered(0, Kind::Transition),
+        Action::Show(0),
+        Action::VolumeLost(0),
+        Action::LateCommitLands(0),
+    ],
+    ..with(
+        "late commit, volume lost, database restored",
+        PLAIN,
+        Faults {
+            slow_commits: 1,
+            lost_volumes: 1,
+            db_restores: 1,
+            ..CALM
+        },
+    )
+};
+
+/// One leader ends the object, a restore brings it back, the other ends it again with the
+/// database down: the first still believes in its own ending.
+const TWO_ENDINGS: Config = Config {
+    after: &[
+        Action::Observe(1),
+        Action::ApiServerBackup,
+        Action::UserDeletes,
+        Action::Observe(0),
+        Action::ReadDatabase(0),
+        Action::Commit(0, Kind::Terminal),
+        Action::Show(0),
+        Action::Observe(0),
+        Action::ReadDatabase(1),
+        Action::ApiServerRestored,
+        Action::RereadStatus(1),
+        Action::CommitApiRewound(1, Id(1)),
+        Action::ReadDatabase(0),
+        Action::NoteMark(0),
+        Action::Show(1),
+        Action::UserDeletes,
+        Action::Observe(1),
+        Action::ReadDatabase(1),
+        Action::CutOff(1),
+        Action::CommitRefused(1, Kind::Terminal),
+        Action::Show(1),
+    ],
+    ..with(
+        "two endings",
+        PLAIN,
+        Faults {
+            cuts: 2,
+            api_restores: 1,
+            ..CALM
+        },
+    )
+};
+
+const CUT_TWO: Config = with("broken", TWO_EACH, Faults { cuts: 1, ..CALM });
 const CUT: Config = with("broken", PLAIN, Faults { cuts: 1, ..CALM });
 const DB: Config = with(
     "broken",
@@ -315,26 +454,6 @@ const API_TWO: Config = with(
         ..CALM
     },
 );
-const BOTH: Config = with(
-    "broken",
-    TWO_EACH,
-    Faults {
-        db_restores: 1,
-        api_restores: 1,
-        ..CALM
-    },
-);
-const NODE_AND_DB: Config = with(
-    "broken",
-    PLAIN,
-    Faults {
-        cuts: 1,
-        lost_volumes: 1,
-        db_restores: 1,
-        ..CALM
-    },
-);
-
 #[rstest]
 #[case(BrokenRule::NoPendingInStatus, CUT, "unstored_records_are_carried")]
 #[case(BrokenRule::PendingClearedEarly, CUT, "unstored_records_are_carried")]
@@ -354,7 +473,7 @@ const NODE_AND_DB: Config = with(
 #[case(BrokenRule::TombstoneRemovedEarly, CUT, "unstored_records_are_carried")]
 #[case(
     BrokenRule::TombstoneRemovedUncopied,
-    NODE_AND_DB,
+    BURIED,
     "terminal_record_survives"
 )]
 #[case(BrokenRule::NoQuorumReread, TWO_EACH, "rewinds_are_not_invented")]
@@ -377,7 +496,19 @@ const NODE_AND_DB: Config = with(
 #[case(BrokenRule::MarkMovesLiving, API_TWO, "database_head_never_goes_back")]
 #[case(BrokenRule::ReleaseWithoutTest, API, "released_only_when_finished")]
 #[case(BrokenRule::RewindFollowed, API_TWO, "database_head_never_goes_back")]
-#[case(BrokenRule::GapCountsAsBranch, BOTH, "database_head_never_goes_back")]
+#[case(BrokenRule::GapCountsAsBranch, GAP, "database_head_never_goes_back")]
+#[case(BrokenRule::ClearedUncopied, LATE, "shown_records_have_a_home")]
+#[case(
+    BrokenRule::TombstoneOverwritten,
+    TWO_ENDINGS,
+    "unstored_records_are_carried"
+)]
+#[case(
+    BrokenRule::HeadFollowsUncompared,
+    CUT_TWO,
+    "database_head_never_goes_back"
+)]
+#[case(BrokenRule::ReleasedUnclosed, API_TWO, "database_head_never_goes_back")]
 fn every_broken_rule_is_noticed(
     #[case] broken: BrokenRule,
     #[case] config: Config,

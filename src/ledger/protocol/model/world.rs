@@ -315,9 +315,10 @@ impl State {
         } else {
             from == self.api.head
         };
-        // Of two endings that were both shown, either may stand.
+        // Of two endings that were both shown, and neither of which descends from the other,
+        // either may stand.
         let ending = |id| self.record(id).kind == Kind::Terminal && self.shown.has(id);
-        let endings = self.api_restored && ending(from) && ending(to);
+        let endings = self.api_restored && ending(from) && ending(to) && !self.descends(from, to);
         if current && self.shown.has(from) && !self.descends(to, from) && !endings && !overtaken {
             self.wrongs.database_head_back = true;
         }
@@ -326,8 +327,12 @@ impl State {
     }
 
     /// Writes a tombstone, or adds to the one of the same name.
-    pub(super) fn bury(&mut self, stone: Stone) {
+    pub(super) fn bury(&mut self, stone: Stone, overwrite: bool) {
         let stones = &mut self.api.tombstones;
+        if overwrite {
+            *stones = [None, Some(stone)];
+            return;
+        }
         if let Some(old) = stones
             .iter_mut()
             .flatten()
@@ -342,11 +347,12 @@ impl State {
         }
     }
 
-    /// Every record that some durable place holds.
+    /// Every record that some durable place holds, or is about to be given by a living process
+    /// that has it from the database.
     pub(super) fn homes(&self) -> Set {
-        self.leaders
-            .iter()
-            .fold(self.carried(), |homes, leader| homes.and(leader.spool))
+        self.leaders.iter().fold(self.carried(), |homes, leader| {
+            homes.and(leader.spool).and(leader.unsynced)
+        })
     }
 
     /// Every record that the database or the API server holds.
