@@ -14,9 +14,9 @@ pub mod rules;
 mod model;
 
 pub use rules::{
-    AfterShow, Certain, ConflictWith, Database, DatabaseHead, Deletion, Gap, GapStep, Head, Line,
-    Link, Mark, MarkedHead, MarkedStep, ObjectSeen, PendingStep, Reading, Relation, Release,
-    ShowAnswer, ShowTests, Showing, StatusRead, Step, Tombstone, TombstoneStep, View, after_append,
-    after_show, marked_head_repair, may_clear_pending, may_name_lost, may_release_finalizer,
-    may_remove_tombstone, next_step, on_conflict, relate, show_tests,
+    AfterShow, Certain, ConflictWith, Database, DatabaseHead, Deletion, Descent, Gap, GapStep,
+    Head, Line, Link, Mark, MarkedHead, MarkedStep, ObjectSeen, PendingStep, Reading, Relation,
+    Release, ShowAnswer, ShowTests, Showing, StatusRead, Step, Tombstone, TombstoneStep, View,
+    after_append, after_show, marked_head_repair, may_clear_pending, may_name_lost,
+    may_release_finalizer, may_remove_tombstone, next_step, on_conflict, relate, show_tests,
 };

@@ -467,6 +467,17 @@ pub enum ObjectSeen {
     Unknown,
 }
 
+/// How the head row's record and a terminal record descend from each other, along `prev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Descent {
+    /// The head is the terminal record, or descends from it.
+    HeadFollows,
+    /// The terminal record descends from the head.
+    HeadPrecedes,
+    /// Neither, or a gap hides it.
+    Apart,
+}
+
 /// The head row of an object that may be gone, as seen from a terminal record that was shown: the
 /// last one that the own tail has marked for this object, or the one that a tombstone ends in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -483,8 +494,8 @@ pub struct MarkedHead<H> {
     pub head: Head<H>,
     /// The epoch under which the head row was closed, if it is.
     pub closed: Option<u64>,
-    /// Whether the head row descends from the terminal record.
-    pub continued: bool,
+    /// How the head row's record and the terminal one descend from each other.
+    pub descent: Descent,
 }
 
 /// What a marked terminal record does to the head row.
@@ -514,12 +525,19 @@ pub fn marked_head_repair<H: Eq + Clone>(marked: &MarkedHead<H>) -> MarkedStep<H
     if marked.object != ObjectSeen::Gone {
         return MarkedStep::NotGone;
     }
-    match marked.closed {
-        Some(epoch) if marked.continued || epoch >= marked.epoch => MarkedStep::Stands,
-        Some(_) | None if !marked.stored => MarkedStep::Import,
-        Some(_) | None => MarkedStep::Close {
+    let stands = marked.closed.is_some_and(|epoch| match marked.descent {
+        Descent::HeadFollows => true,
+        Descent::HeadPrecedes => false,
+        Descent::Apart => epoch >= marked.epoch,
+    });
+    if stands {
+        MarkedStep::Stands
+    } else if marked.stored {
+        MarkedStep::Close {
             from: marked.head.clone(),
-        },
+        }
+    } else {
+        MarkedStep::Import
     }
 }
 

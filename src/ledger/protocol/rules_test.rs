@@ -244,7 +244,7 @@ fn finalizers_wait_for_the_ending_to_be_safe_and_for_nothing_else(
     assert_eq!(may_release_finalizer(&deletion), expected);
 }
 
-fn marked(head: Head<char>, closed: Option<u64>, continued: bool) -> MarkedHead<char> {
+fn marked(head: Head<char>, closed: Option<u64>, descent: Descent) -> MarkedHead<char> {
     MarkedHead {
         terminal: C3,
         epoch: 5,
@@ -252,7 +252,7 @@ fn marked(head: Head<char>, closed: Option<u64>, continued: bool) -> MarkedHead<
         stored: true,
         head,
         closed,
-        continued,
+        descent,
     }
 }
 
@@ -262,22 +262,27 @@ const D4: Link<char> = Link {
 };
 
 #[rstest]
-#[case::rewound(marked(Some(A1), None, false), MarkedStep::Close { from: Some(A1) })]
-#[case::rewound_to_nothing(marked(None, None, false), MarkedStep::Close { from: None })]
-#[case::open_at_the_ending(marked(Some(C3), None, true), MarkedStep::Close { from: Some(C3) })]
-#[case::closed_at_the_ending(marked(Some(C3), Some(1), true), MarkedStep::Stands)]
-#[case::record_nobody_showed(marked(Some(D4), None, true), MarkedStep::Close { from: Some(D4) })]
-#[case::ended_again_later(marked(Some(D4), Some(1), true), MarkedStep::Stands)]
-#[case::other_ending_of_a_later_epoch(marked(Some(X2), Some(6), false), MarkedStep::Stands)]
+#[case::rewound(marked(Some(A1), None, Descent::HeadPrecedes), MarkedStep::Close { from: Some(A1) })]
+#[case::rewound_to_nothing(marked(None, None, Descent::HeadPrecedes), MarkedStep::Close { from: None })]
+#[case::open_at_the_ending(marked(Some(C3), None, Descent::HeadFollows), MarkedStep::Close { from: Some(C3) })]
+#[case::closed_at_the_ending(marked(Some(C3), Some(1), Descent::HeadFollows), MarkedStep::Stands)]
+#[case::record_nobody_showed(marked(Some(D4), None, Descent::HeadFollows), MarkedStep::Close { from: Some(D4) })]
+#[case::earlier_ending_of_a_later_epoch(
+    marked(Some(B2), Some(9), Descent::HeadPrecedes), MarkedStep::Close { from: Some(B2) })]
+#[case::ended_again_later(marked(Some(D4), Some(1), Descent::HeadFollows), MarkedStep::Stands)]
+#[case::other_ending_of_a_later_epoch(
+    marked(Some(X2), Some(6), Descent::Apart),
+    MarkedStep::Stands
+)]
 #[case::other_ending_of_an_earlier_epoch(
-    marked(Some(X2), Some(4), false), MarkedStep::Close { from: Some(X2) })]
+    marked(Some(X2), Some(4), Descent::Apart), MarkedStep::Close { from: Some(X2) })]
 #[case::not_stored(
-    MarkedHead { stored: false, ..marked(Some(A1), None, false) }, MarkedStep::Import)]
+    MarkedHead { stored: false, ..marked(Some(A1), None, Descent::HeadPrecedes) }, MarkedStep::Import)]
 #[case::alive(
-    MarkedHead { object: ObjectSeen::CameBack, ..marked(Some(A1), None, false) },
+    MarkedHead { object: ObjectSeen::CameBack, ..marked(Some(A1), None, Descent::HeadPrecedes) },
     MarkedStep::NotGone)]
 #[case::not_in_an_incomplete_list(
-    MarkedHead { object: ObjectSeen::Unknown, ..marked(Some(A1), None, false) },
+    MarkedHead { object: ObjectSeen::Unknown, ..marked(Some(A1), None, Descent::HeadPrecedes) },
     MarkedStep::NotGone)]
 fn marked_endings_become_the_head_again(
     #[case] marked: MarkedHead<char>,
@@ -288,28 +293,28 @@ fn marked_endings_become_the_head_again(
 
 #[rstest]
 #[case::unreachable(
-    marked(Some(C3), Some(5), true),
+    marked(Some(C3), Some(5), Descent::HeadFollows),
     None,
     Mark::Noted,
     TombstoneStep::Keep
 )]
 #[case::import_first(
-    marked(Some(A1), None, false), Some(vec![C3]), Mark::NotNoted, TombstoneStep::Import(vec![C3]))]
-#[case::then_mark(marked(Some(A1), None, false), Some(vec![]), Mark::NotNoted, TombstoneStep::NoteMark)]
+    marked(Some(A1), None, Descent::HeadPrecedes), Some(vec![C3]), Mark::NotNoted, TombstoneStep::Import(vec![C3]))]
+#[case::then_mark(marked(Some(A1), None, Descent::HeadPrecedes), Some(vec![]), Mark::NotNoted, TombstoneStep::NoteMark)]
 #[case::then_close(
-    marked(Some(A1), None, false), Some(vec![]), Mark::Noted,
+    marked(Some(A1), None, Descent::HeadPrecedes), Some(vec![]), Mark::Noted,
     TombstoneStep::Close { from: Some(A1) })]
-#[case::then_remove(marked(Some(C3), Some(5), true), Some(vec![]), Mark::Noted, TombstoneStep::Remove)]
+#[case::then_remove(marked(Some(C3), Some(5), Descent::HeadFollows), Some(vec![]), Mark::Noted, TombstoneStep::Remove)]
 #[case::spool_broken(
-    marked(Some(C3), Some(5), true), Some(vec![]), Mark::Impossible, TombstoneStep::Keep)]
+    marked(Some(C3), Some(5), Descent::HeadFollows), Some(vec![]), Mark::Impossible, TombstoneStep::Keep)]
 #[case::bytes_elsewhere(
-    MarkedHead { stored: false, ..marked(Some(A1), None, false) }, Some(vec![]), Mark::Noted,
+    MarkedHead { stored: false, ..marked(Some(A1), None, Descent::HeadPrecedes) }, Some(vec![]), Mark::Noted,
     TombstoneStep::Keep)]
 #[case::not_gone_yet(
-    MarkedHead { object: ObjectSeen::Present, ..marked(Some(C3), None, true) }, Some(vec![]),
+    MarkedHead { object: ObjectSeen::Present, ..marked(Some(C3), None, Descent::HeadFollows) }, Some(vec![]),
     Mark::Noted, TombstoneStep::Keep)]
 #[case::came_back(
-    MarkedHead { object: ObjectSeen::CameBack, ..marked(Some(A1), None, false) }, Some(vec![]),
+    MarkedHead { object: ObjectSeen::CameBack, ..marked(Some(A1), None, Descent::HeadPrecedes) }, Some(vec![]),
     Mark::NotNoted, TombstoneStep::Remove)]
 fn tombstones_stay_until_their_ending_is_safe(
     #[case] marked: MarkedHead<char>,

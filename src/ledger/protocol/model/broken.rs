@@ -61,4 +61,6 @@ pub(super) enum BrokenRule {
     HeadFollowsUncompared,
     /// The finalizer is released without a tombstone on a head row that is not closed.
     ReleasedUnclosed,
+    /// Between two endings the epoch decides, even if the one was made after the other.
+    EpochDecidesOverDescent,
 }

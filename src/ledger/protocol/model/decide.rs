@@ -1,9 +1,9 @@
 //! Asks the rules on behalf of a leader, and breaks them where a test wants them broken.
 
 use super::super::rules::{
-    Certain, Database, DatabaseHead, Deletion, Head, Line, Link, Mark, MarkedHead, MarkedStep,
-    ObjectSeen, PendingStep, Reading, Relation, Release, Showing, StatusRead, Step, Tombstone,
-    TombstoneStep, View, after_append, marked_head_repair, may_clear_pending,
+    Certain, Database, DatabaseHead, Deletion, Descent, Head, Line, Link, Mark, MarkedHead,
+    MarkedStep, ObjectSeen, PendingStep, Reading, Relation, Release, Showing, StatusRead, Step,
+    Tombstone, TombstoneStep, View, after_append, marked_head_repair, may_clear_pending,
     may_release_finalizer, may_remove_tombstone, next_step, relate,
 };
 use super::Config;
@@ -196,7 +196,15 @@ impl Config {
             stored: state.db.records.has(terminal),
             head: head(state, state.db.head),
             closed: state.db.closed.map(u64::from),
-            continued: state.descends(state.db.head, terminal),
+            descent: if state.descends(state.db.head, terminal) {
+                Descent::HeadFollows
+            } else if state.descends(terminal, state.db.head)
+                && !self.breaks(BrokenRule::EpochDecidesOverDescent)
+            {
+                Descent::HeadPrecedes
+            } else {
+                Descent::Apart
+            },
         }
     }
 

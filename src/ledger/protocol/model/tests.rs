@@ -509,6 +509,11 @@ const API_TWO: Config = with(
     "database_head_never_goes_back"
 )]
 #[case(BrokenRule::ReleasedUnclosed, API_TWO, "database_head_never_goes_back")]
+#[case(
+    BrokenRule::EpochDecidesOverDescent,
+    TWO_ENDINGS,
+    "terminal_record_survives"
+)]
 fn every_broken_rule_is_noticed(
     #[case] broken: BrokenRule,
     #[case] config: Config,
