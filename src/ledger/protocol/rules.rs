@@ -404,7 +404,8 @@ pub struct Deletion<H> {
 /// What stands between a shown terminal record and the release of the finalizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Release<H> {
-    /// First note in the own tail, fsynced, that the terminal record was shown.
+    /// First copy the pending records and the terminal one to the own tail, then note there,
+    /// fsynced, that it was shown: what the status carries goes with the object.
     NoteMark,
     /// First close the head row, by compare-and-set on the terminal record. If the database does
     /// not answer within the budget, decide again with [`Database::Unreachable`].

@@ -63,4 +63,6 @@ pub(super) enum BrokenRule {
     ReleasedUnclosed,
     /// Between two endings the epoch decides, even if the one was made after the other.
     EpochDecidesOverDescent,
+    /// The mark is noted without copying the pending records to the own tail.
+    MarkedWithoutPending,
 }

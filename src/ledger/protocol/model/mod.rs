@@ -5,6 +5,8 @@
 //! makes it: a status write, a database transaction, an fsync. A leader first reads the status,
 //! then the database, then acts, with anything in between; two leaders never know of each other.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod broken;
 mod decide;
 mod properties;

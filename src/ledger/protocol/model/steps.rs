@@ -265,7 +265,10 @@ impl Config {
             }
             Action::NoteMark(at) => {
                 if let Some(seen) = s.leaders[at].seen {
-                    let bytes = self.bytes(s, at, &seen);
+                    let mut bytes = self.bytes(s, at, &seen);
+                    if !self.breaks(BrokenRule::MarkedWithoutPending) {
+                        bytes = bytes.and(seen.pending);
+                    }
                     self.note(s, at, seen.head, bytes, s.leaders[at].epoch);
                 }
             }

@@ -514,6 +514,7 @@ const API_TWO: Config = with(
     TWO_ENDINGS,
     "terminal_record_survives"
 )]
+#[case(BrokenRule::MarkedWithoutPending, LATE, "shown_records_have_a_home")]
 fn every_broken_rule_is_noticed(
     #[case] broken: BrokenRule,
     #[case] config: Config,
