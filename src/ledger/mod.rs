@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod hash;
 pub mod postgres;
+pub mod protocol;
 mod record;
 
 pub use canonical::visible;
