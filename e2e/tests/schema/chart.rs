@@ -34,8 +34,8 @@ fn every_form_of_the_chart_is_accepted() {
         // Under a name that nobody installs: what cannot be changed in an existing StatefulSet is no matter here.
         let text = template("schema-form", "schema-valid", values).unwrap();
         let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=helm"];
-        let strictly = ["--dry-run=server", "--validate=strict", "--filename", "-"];
-        let answer = admin.feed(&[apply, strictly].concat(), &text);
+        let strictly = ["--dry-run=server", "--validate=strict", "--warnings-as-errors", "--filename", "-"];
+        let answer = admin.feed(&[&apply[..], &strictly].concat(), &text);
         assert!(answer.is_ok(), "{values:?}: {}", answer.unwrap_err());
     }
 }
