@@ -1,1 +1,4 @@
-//! End-to-end harness.
+//! End-to-end harness: what the tests against a running cluster share.
+
+pub mod cluster;
+pub mod kubectl;

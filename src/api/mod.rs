@@ -26,6 +26,9 @@ pub const FINALIZER: &str = "berth.dev/ledger";
 pub const ACTOR_ANNOTATION: &str = "berth.dev/actor";
 /// Annotation, stamped with the actor: the generation that the stamp belongs to.
 pub const ACTOR_GENERATION_ANNOTATION: &str = "berth.dev/actor-generation";
+/// Annotation, stamped by the API server: who asked for the restart, that is, changed [`RESTARTED_AT_ANNOTATION`] last.
+/// A stamp of its own, since a restart leaves the generation as it is.
+pub const RESTARTED_BY_ANNOTATION: &str = "berth.dev/restarted-by";
 /// Annotation: change it (to a time, say) and every replica is restarted, one after another.
 pub const RESTARTED_AT_ANNOTATION: &str = "berth.dev/restarted-at";
 

@@ -43,33 +43,35 @@ use super::Quantity;
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1, description = "Image asked for"),
     printcolumn(name = "Synced", type_ = "string", json_path = ".status.conditions[?(@.type=='LedgerSynced')].reason", priority = 1, description = "Where its records are"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must have at most 40 characters, start with a letter and contain only lower-case letters, digits and '-': Services and pods are named after it"),
+    validation = Rule::new("self.metadata.name.size() <= 40 && !self.metadata.name.contains('.') && !self.metadata.name.matches('^[0-9]')").message("metadata.name must have at most 40 characters, start with a letter and contain only lower-case letters, digits and '-': Services and pods are named after it"),
 )]
 #[x_kube(validation = Rule::new("!has(self.volumes) || !has(self.resources.disk) || self.volumes.all(v, v.mountPath != self.dataPath && v.name != 'data')").message("a volume cannot be named 'data' or mounted at dataPath: that is where the service's own disk is"))]
 #[x_kube(validation = Rule::new("has(self.resources.disk) == has(oldSelf.resources.disk)").message("a disk can be neither added to nor taken from an existing service: create another one"))]
 #[x_kube(validation = Rule::new("!has(self.storageClassName) && !has(oldSelf.storageClassName) || has(self.storageClassName) && has(oldSelf.storageClassName) && self.storageClassName == oldSelf.storageClassName").message("storageClassName is immutable: its disks exist already"))]
+#[x_kube(validation = Rule::new("(has(self.env) ? self.env.filter(e, has(e.secretKeyRef) || has(e.configMapKeyRef)).size() : 0) + (has(self.volumes) ? self.volumes.filter(v, has(v.secret) || has(v.configMap)).size() : 0) + (has(self.placement) && has(self.placement.imagePullSecrets) ? self.placement.imagePullSecrets.size() : 0) <= 16").message("a spec may refer to Secrets and ConfigMaps at most 16 times in all (env, volumes, imagePullSecrets): several files of one Secret are one volume"))]
+#[x_kube(validation = Rule::new("self.ports.size() == 0 || (has(self.probes) && has(self.probes.port) ? self.ports.exists(p, p.name == self.probes.port && p.protocol == 'TCP') : self.ports[0].protocol == 'TCP')").message("the port that probes ask (probes.port, or else the first of ports) must be one of ports and use TCP"))]
 #[serde(rename_all = "camelCase")]
 pub struct TenantContainerSpec {
     /// Tenant organisation that the service belongs to and is accounted to. It must be the one in the label `berth.dev/tenant-org` of the namespace. Immutable.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')").message("tenantOrg may contain only letters, digits, '.', '_' and '-', and must begin and end with a letter or digit"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("tenantOrg is immutable: delete the object and create another one"))]
     pub tenant_org: String,
 
     /// User within the organisation whose service this is; an e-mail address will do. Immutable.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._@+-]*[A-Za-z0-9])?$')").message("user may contain only letters, digits, '.', '_', '@', '+' and '-', and must begin and end with a letter or digit"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("user is immutable: delete the object and create another one"))]
     pub user: String,
 
     /// Name of the service, unique among the live services of the user. Immutable.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$')").message("serviceName may contain only letters, digits, '.', '_' and '-', and must begin and end with a letter or digit"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("serviceName is immutable: delete the object and create another one"))]
     pub service_name: String,
 
     /// Image to run, with its tag or digest. It has to work as user 65532 with a read-only root file system; `/tmp` is writable.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')").message("image must be an image reference such as registry.example/engine:1.2, without spaces"))]
     pub image: String,
 
@@ -91,18 +93,20 @@ pub struct TenantContainerSpec {
 
     /// Where each replica's own disk is mounted, when `resources.disk` asks for one.
     #[serde(default = "data_path")]
-    #[schemars(length(min = 2, max = 256))]
-    #[x_kube(validation = Rule::new("self.matches('^/[A-Za-z0-9._/-]+$') && !self.contains('..')").message("dataPath must be an absolute path such as /var/lib/engine"))]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9._-]+)+$') && !self.matches('/[.]{1,2}(/|$)') && self != '/tmp'").message("dataPath must be an absolute path such as /var/lib/engine, without '.', '..' or a '/' at its end, and not /tmp, which is always there"))]
     pub data_path: String,
 
     /// StorageClass of the disks; left out, the cluster's default. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("storageClassName may contain only lower-case letters, digits, '-' and '.'"))]
     pub storage_class_name: Option<String>,
 
     /// Ports that the service listens on; each becomes a port of its Service.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.port == a.port && b.protocol == a.protocol))").message("two ports cannot have the same port and protocol: they are ports of one Service"))]
     pub ports: Vec<Port>,
 
     /// Command to run instead of the image's entrypoint.
@@ -117,17 +121,17 @@ pub struct TenantContainerSpec {
     #[x_kube(validation = Rule::new("self.all(word, !word.contains('\\x00'))").message("args must not contain NUL characters"))]
     pub args: Vec<String>,
 
-    /// Environment variables, literal or taken from a Secret or ConfigMap of the same namespace. At most 16 of them may be references.
+    /// Environment variables, literal or taken from a Secret or ConfigMap of the same namespace. Env, volumes and imagePullSecrets may hold 16 references in all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    #[x_kube(validation = Rule::new("self.filter(e, has(e.secretKeyRef) || has(e.configMapKeyRef)).size() <= 16").message("at most 16 environment variables may refer to Secrets or ConfigMaps"))]
     pub env: Vec<EnvVar>,
 
     /// Further volumes: files from Secrets and ConfigMaps of the same namespace, and scratch space.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b.mountPath == a.mountPath))").message("two volumes cannot be mounted at the same mountPath"))]
     pub volumes: Vec<Volume>,
 
     /// How to tell that a replica is ready and alive. Left out, a replica is ready as soon as its first port accepts a connection.
@@ -203,14 +207,17 @@ pub enum DesiredState {
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// CPU, in cores: `500m` is half a core. Reserved, and the limit.
+    #[x_kube(validation = Rule::new("!isQuantity(string(self)) || quantity(string(self)).isLessThan(quantity('0')) || quantity(string(self)).compareTo(quantity('1m')) >= 0 && quantity(string(self)).compareTo(quantity('4096')) <= 0").message("cpu is counted in cores, from 1m to 4096: 500m is half a core"))]
     pub cpu: Quantity,
 
     /// Memory, in bytes: `512Mi`, `4Gi`. Reserved, and the limit.
+    #[x_kube(validation = Rule::new("!isQuantity(string(self)) || quantity(string(self)).isLessThan(quantity('0')) || quantity(string(self)).compareTo(quantity('1Mi')) >= 0").message("memory is counted in bytes, at least 1Mi: write 512Mi, not 512m or 512"))]
     pub memory: Quantity,
 
     /// Size of each replica's own disk: `10Gi`. It can grow, never shrink. Left out, there is no disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0").message("a disk can grow but not shrink: create another service and move the data"))]
+    #[x_kube(validation = Rule::new("!isQuantity(string(self)) || quantity(string(self)).isLessThan(quantity('0')) || quantity(string(self)).compareTo(quantity('1Mi')) >= 0").message("disk is counted in bytes, at least 1Mi: write 10Gi, not 10 or 10m"))]
+    #[x_kube(validation = Rule::new("!isQuantity(string(self)) || quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0").message("a disk can grow but not shrink: create another service and move the data"))]
     pub disk: Option<Quantity>,
 
     /// GPUs, whole ones, of the resource named by `gpuResource`.
@@ -220,7 +227,7 @@ pub struct Resources {
 
     /// Extended resource that GPUs are counted as.
     #[serde(default = "gpu_resource")]
-    #[schemars(length(min = 3, max = 128))]
+    #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("gpuResource must be an extended resource such as nvidia.com/gpu"))]
     pub gpu_resource: String,
 }
@@ -234,7 +241,7 @@ fn gpu_resource() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     /// Name of the port, unique within the service, at most 15 characters.
-    #[schemars(length(min = 1, max = 15))]
+    #[schemars(length(max = 15))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.matches('[a-z]') && !self.contains('--')").message("a port's name may contain only lower-case letters, digits and single '-', with at least one letter"))]
     pub name: String,
 
@@ -280,7 +287,7 @@ impl Protocol {
 #[serde(rename_all = "camelCase")]
 pub struct EnvVar {
     /// Name of the variable.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(max = 128))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_.-]*$')").message("an environment variable's name may contain only letters, digits, '_', '-' and '.', and must not begin with a digit"))]
     pub name: String,
 
@@ -300,14 +307,16 @@ pub struct EnvVar {
 }
 
 /// A key of a Secret or ConfigMap in the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// Name of the Secret or ConfigMap.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("the name of a Secret or ConfigMap may contain only lower-case letters, digits, '-' and '.'"))]
     pub name: String,
     /// Key within it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._A-Za-z0-9]+$')").message("a key of a Secret or ConfigMap may contain only letters, digits, '-', '_' and '.'"))]
     pub key: String,
 }
 
@@ -317,13 +326,13 @@ pub struct KeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
     /// Name of the volume, unique within the service; not `data` and not `tmp`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self != 'tmp'").message("a volume's name may contain only lower-case letters, digits and '-', and cannot be 'tmp'"))]
     pub name: String,
 
     /// Absolute path where it is mounted.
-    #[schemars(length(min = 2, max = 256))]
-    #[x_kube(validation = Rule::new("self.matches('^/[A-Za-z0-9._/-]+$') && !self.contains('..') && self != '/tmp'").message("mountPath must be an absolute path, without '..', and not /tmp, which is always there"))]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^(/[A-Za-z0-9._-]+)+$') && !self.matches('/[.]{1,2}(/|$)') && self != '/tmp'").message("mountPath must be an absolute path such as /etc/engine, without '.', '..' or a '/' at its end, and not /tmp, which is always there"))]
     pub mount_path: String,
 
     /// Files from a Secret of this namespace, read-only. Whoever writes this must be allowed to read that Secret.
@@ -340,11 +349,12 @@ pub struct Volume {
 }
 
 /// An object of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameRef {
     /// Name of the object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("the name of a Secret or ConfigMap may contain only lower-case letters, digits, '-' and '.'"))]
     pub name: String,
 }
 
@@ -368,14 +378,14 @@ pub struct Probes {
 
     /// HTTP path that answers 2xx or 3xx while the replica can serve. Left out, a TCP connection is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("readinessPath must begin with '/'"))]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^/[!-~]*$')").message("readinessPath must begin with '/' and contain no spaces or control characters"))]
     pub readiness_path: Option<String>,
 
     /// HTTP path that answers 2xx or 3xx while the replica need not be restarted. Left out, it is never restarted for its answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("livenessPath must begin with '/'"))]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^/[!-~]*$')").message("livenessPath must begin with '/' and contain no spaces or control characters"))]
     pub liveness_path: Option<String>,
 
     /// How long a replica may take to become ready for the first time before it is restarted, in seconds.
@@ -402,11 +412,12 @@ pub struct Vectors {
 }
 
 /// One vector index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VectorIndex {
     /// Name of the index, unique within the service.
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("!self.matches('[[:cntrl:]]')").message("the name of an index must not contain control characters"))]
     pub name: String,
     /// Dimension of its vectors.
     #[schemars(range(min = 1, max = 65536))]
@@ -456,17 +467,21 @@ impl Metric {
 pub struct Placement {
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    #[x_kube(validation = Rule::new("self.all(key, key.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && self[key].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))").message("nodeSelector must consist of labels: names such as topology.kubernetes.io/zone, values of letters, digits, '-', '_' and '.'"))]
     pub node_selector: BTreeMap<String, String>,
 
     /// Taints that replicas tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.all(t, (!has(t.operator) || t.operator in ['', 'Exists', 'Equal', 'Lt', 'Gt']) && (!has(t.effect) || t.effect in ['', 'NoSchedule', 'PreferNoSchedule', 'NoExecute']))").message("a toleration's operator is Exists, Equal, Lt or Gt, its effect NoSchedule, PreferNoSchedule or NoExecute"))]
+    #[x_kube(validation = Rule::new("self.all(t, (has(t.key) && t.key != '') || (has(t.operator) && t.operator == 'Exists'))").message("a toleration without key needs the operator Exists"))]
     pub tolerations: Vec<Toleration>,
 
     /// PriorityClass of the replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("priorityClassName may contain only lower-case letters, digits, '-' and '.'"))]
     #[x_kube(validation = Rule::new("!self.startsWith('system-')").message("priorityClassName must not be one of the system's own"))]
     pub priority_class_name: Option<String>,
 

@@ -1,0 +1,190 @@
+//! `kubectl`, as tests use it: as somebody, in some namespace, with manifests on standard input.
+//!
+//! Owns: running the program and reading what it says. Must never: sleep instead of waiting for a condition.
+
+use std::{
+    io::{self, Write},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Why a command gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program could not be started.
+    #[error("{command} did not run (is PATH that of .local/env?): {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The program ended with an error: most often, the API server refused.
+    #[error("{command}: {message}")]
+    Refused {
+        /// The command line.
+        command: String,
+        /// What it wrote to standard error.
+        message: String,
+    },
+    /// The program's answer is no JSON.
+    #[error("{command} did not answer in JSON: {source}")]
+    NotJson {
+        /// The command line.
+        command: String,
+        /// The reader's reason.
+        source: serde_json::Error,
+    },
+    /// A condition did not come true in time.
+    #[error("{what}: not within {seconds} s\n{dump}")]
+    Deadline {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        seconds: u64,
+        /// What there was in the namespace at the end.
+        dump: String,
+    },
+}
+
+impl Error {
+    /// What the API server, or kubectl, said; empty where neither was asked.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Refused { message, .. } => message,
+            Self::Start { .. } | Self::NotJson { .. } | Self::Deadline { .. } => "",
+        }
+    }
+}
+
+/// Who runs `kubectl`, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Kubectl {
+    user: Option<String>,
+    groups: Vec<String>,
+    namespace: Option<String>,
+}
+
+impl Kubectl {
+    /// As the administrator that KUBECONFIG names.
+    pub fn admin() -> Self {
+        Self::default()
+    }
+
+    /// As another user (impersonated).
+    #[must_use]
+    pub fn as_user(&self, name: &str) -> Self {
+        Self { user: Some(name.to_owned()), ..self.clone() }
+    }
+
+    /// As a member of one more group. Kubernetes wants a user beside it.
+    #[must_use]
+    pub fn in_group(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.groups.push(name.to_owned());
+        other
+    }
+
+    /// In a namespace.
+    #[must_use]
+    pub fn in_namespace(&self, name: &str) -> Self {
+        Self { namespace: Some(name.to_owned()), ..self.clone() }
+    }
+
+    /// Runs `kubectl ARGUMENTS` and gives its standard output.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, Error> {
+        self.feed(arguments, "")
+    }
+
+    /// Runs `kubectl ARGUMENTS` with a text on standard input.
+    pub fn feed(&self, arguments: &[&str], input: &str) -> Result<String, Error> {
+        let mut command = Command::new("kubectl");
+        command.args(self.namespace.iter().flat_map(|name| ["--namespace", name]));
+        command.args(self.user.iter().flat_map(|name| ["--as", name]));
+        command.args(self.groups.iter().flat_map(|name| ["--as-group", name]));
+        run(command.args(arguments), input)
+    }
+
+    /// Runs `kubectl ARGUMENTS --output json`.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value, Error> {
+        self.feed_json(arguments, "")
+    }
+
+    /// Runs `kubectl ARGUMENTS --output json` with a text on standard input.
+    pub fn feed_json(&self, arguments: &[&str], input: &str) -> Result<Value, Error> {
+        let text = self.feed(&[arguments, &["--output", "json"]].concat(), input)?;
+        serde_json::from_str(&text).map_err(|source| Error::NotJson { command: arguments.join(" "), source })
+    }
+
+    /// Waits until `condition` gives something. A refusal counts as "not yet"; the last one is in the error.
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut condition: impl FnMut(&Self) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let end = Instant::now() + within;
+        loop {
+            let refusal = match condition(self) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => None,
+                Err(error @ Error::Start { .. }) => return Err(error),
+                Err(error) => Some(error),
+            };
+            if Instant::now() >= end {
+                let said = refusal.map(|error| format!("the last answer was: {error}\n")).unwrap_or_default();
+                return Err(Error::Deadline {
+                    what: what.to_owned(),
+                    seconds: within.as_secs(),
+                    dump: said + &self.dump(),
+                });
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What there is in the namespace, for the message of a test that failed.
+    pub fn dump(&self) -> String {
+        let Some(namespace) = &self.namespace else { return String::new() };
+        let admin = Self::admin().in_namespace(namespace);
+        let kinds = "tenantcontainers,statefulsets,pods,services,persistentvolumeclaims,poddisruptionbudgets";
+        [
+            &["get", kinds, "--output", "wide"][..],
+            &["get", "tenantcontainers", "--output", "yaml"],
+            &["get", "events", "--sort-by", ".lastTimestamp"],
+        ]
+        .into_iter()
+        .map(|arguments| {
+            let answer = admin.run(arguments).unwrap_or_else(|error| error.to_string());
+            format!("--- kubectl --namespace {namespace} {}\n{answer}\n", arguments.join(" "))
+        })
+        .collect()
+    }
+}
+
+/// Runs a program with a text on standard input, and gives its standard output.
+pub fn run(command: &mut Command, input: &str) -> Result<String, Error> {
+    let line = format!("{command:?}").replace('"', "");
+    let start = |source| Error::Start { command: line.clone(), source };
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
+    let pipe = child.stdin.take();
+    // Beside the reading, since a long text would fill one pipe while the program waits for the other to be read.
+    let output = thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that does not read all of it says so itself, by how it ends.
+            pipe.map(|mut pipe| pipe.write_all(input.as_bytes()))
+        });
+        child.wait_with_output()
+    })
+    .map_err(start)?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::Refused { command: line, message })
+    }
+}
