@@ -5,11 +5,13 @@
 
 mod canonical;
 mod entry;
+mod error;
 mod hash;
 mod record;
 
 pub use canonical::visible;
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
+pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,

@@ -1,0 +1,161 @@
+//! Why the ledger could not do what it was asked: one enum for both homes.
+//!
+//! Owns: the words for failures, and the static reason that is metric label, Event and condition reason at once.
+//! Must never: hold a password or a URL with one; decide what a caller does next.
+
+use std::{error::Error, io, path::PathBuf, sync::Arc};
+
+/// What failed underneath, shared by everybody who waited for the same write.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// The ledger did not do what it was asked.
+///
+/// Cloneable, because one failed commit answers many waiters. [`Self::explain`] gives the whole chain of causes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The database is away, overloaded, read-only or cut the connection. The same entry may be sent again.
+    #[error("the ledger's database was not available while {doing}; sending the same entry again is safe")]
+    Unavailable {
+        /// What was being done.
+        doing: &'static str,
+        /// What the driver or the server said.
+        source: Cause,
+    },
+    /// No answer in time. Whether it was written is unknown; the same entry may be sent again.
+    #[error(
+        "the ledger's database gave no answer within {seconds} s while {doing}; sending the same entry again is safe"
+    )]
+    TimedOut {
+        /// What was being done.
+        doing: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The server refuses this client (wrong password, missing right, unknown database): somebody must change something.
+    #[error(
+        "the ledger's database refused {doing} (SQLSTATE {sqlstate}: {message}); check the role, its rights and the URL"
+    )]
+    Refused {
+        /// What was being done.
+        doing: &'static str,
+        /// PostgreSQL's five characters.
+        sqlstate: String,
+        /// PostgreSQL's sentence.
+        message: String,
+    },
+    /// The schema lacks what this release writes.
+    #[error("the ledger's schema is at {found}, this release needs {needed}: run `berth migrate`")]
+    SchemaTooOld {
+        /// The version of the schema; 0 where there is none.
+        found: u32,
+        /// The version that this release needs.
+        needed: u32,
+    },
+    /// PostgreSQL refused this entry's rows; it was put into `berth.ledger_quarantine`.
+    #[error(
+        "the ledger's database refused the rows of {subject} ({message}); they are kept in berth.ledger_quarantine, where somebody must look at them"
+    )]
+    Quarantined {
+        /// The object, by uid.
+        subject: String,
+        /// PostgreSQL's sentence.
+        message: String,
+    },
+    /// The database no longer has what it acknowledged to this writer: it was restored or failed over (rule 5).
+    #[error(
+        "the ledger's database has lost entries that it acknowledged to {writer}: {acknowledged} were, it knows of {found}; was it restored or failed over?"
+    )]
+    Rewound {
+        /// This replica's name.
+        writer: String,
+        /// How many entries were acknowledged.
+        acknowledged: u64,
+        /// How many the database knows of.
+        found: u64,
+    },
+    /// The entry contradicts itself; sending it again will not help.
+    #[error("the entry about {subject} cannot be kept: {why}")]
+    Malformed {
+        /// The object, by uid.
+        subject: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A store holds something that is not what was written there.
+    #[error("{place} holds something that the ledger did not write: {why}; run `berth verify`")]
+    Damaged {
+        /// Table and key, or file and offset.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The configuration cannot be used.
+    #[error("the ledger's configuration cannot be used: {why}")]
+    Configuration {
+        /// What is wrong, and what to do about it.
+        why: String,
+    },
+    /// The spool's disk failed.
+    #[error("the spool at {} failed; check the volume's space, rights and health", path.display())]
+    Spool {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The ledger is closing and takes nothing more.
+    #[error("the ledger is closed: this process is going down")]
+    Closed,
+}
+
+impl LedgerError {
+    /// One CamelCase word: metric label, Event reason and condition reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "DatabaseUnavailable",
+            Self::TimedOut { .. } => "DatabaseTimedOut",
+            Self::Refused { .. } => "DatabaseRefused",
+            Self::SchemaTooOld { .. } => "SchemaTooOld",
+            Self::Quarantined { .. } => "LedgerQuarantined",
+            Self::Rewound { .. } => "LedgerRewound",
+            Self::Malformed { .. } => "LedgerMalformed",
+            Self::Damaged { .. } => "LedgerDamaged",
+            Self::Configuration { .. } => "LedgerMisconfigured",
+            Self::Spool { .. } => "SpoolFailed",
+            Self::Closed => "LedgerClosed",
+        }
+    }
+
+    /// The message with all its causes, in one line.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        text
+    }
+
+    /// A failed call to the system below the spool, at `path`.
+    pub fn spool(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Spool { path: path.into(), source: Arc::new(source) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_failed_underneath() {
+        let error = LedgerError::spool("/spool/journal", io::Error::other("no space left"));
+        assert_eq!(
+            error.explain(),
+            "the spool at /spool/journal failed; check the volume's space, rights and health: no space left"
+        );
+        assert_eq!(error.reason(), "SpoolFailed");
+    }
+}
