@@ -8,6 +8,10 @@ mod entry;
 mod error;
 mod hash;
 mod record;
+#[cfg(test)]
+mod samples;
+pub mod spool;
+mod view;
 
 pub use canonical::visible;
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
@@ -16,3 +20,4 @@ pub use hash::{Hash, NotAHash};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
+pub use view::{ChainId, Found, Moment, Stored, StoredHead};
