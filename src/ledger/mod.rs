@@ -7,16 +7,19 @@ mod canonical;
 mod entry;
 mod error;
 mod hash;
+mod reader;
 mod record;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod spool;
+pub mod verify;
 mod view;
 
 pub use canonical::visible;
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
+pub use reader::{Reader, Reading, Rows, Verified};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
