@@ -3,5 +3,6 @@
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
 //! `api` ← `lifecycle` ← `tenant` → `ledger`; `operator` and `cli` know all, nobody knows them.
 
+pub mod cli;
 pub mod ledger;
 pub mod lifecycle;

@@ -1,0 +1,92 @@
+//! The commands of `berth`.
+//!
+//! Owns: the command line, what is printed, and the exit codes. Must never: let a control character from the
+//! ledger reach a terminal; print a database's password.
+//!
+//! Exit codes, the same for every command that reads: 0 all is well and what was asked for is there; 1 it is not
+//! (violations, not found, has been deleted); 2 the question could not be answered (usage, no home, unreachable).
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::ledger::LedgerError;
+
+mod get;
+mod home;
+mod table;
+mod timeline;
+mod verify;
+
+/// A Kubernetes operator that runs one containerised service per tenant and keeps a permanent ledger of it.
+#[derive(Parser)]
+#[command(name = "berth", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print every state that an object was in, deleted objects too.
+    Timeline(timeline::Args),
+    /// Print a user's service as it is now, or say that it has been deleted.
+    Get(get::Args),
+    /// Prove that the ledger's rules held; name every violation.
+    Verify(verify::Args),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// JSON for programs; the shape is documented in docs/ledger.md and only ever grows.
+    Json,
+}
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Exit code 0.
+    Well,
+    /// Exit code 1.
+    NotSo,
+}
+
+/// Why a question could not be answered.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{}", .0.explain())]
+    Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot print: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot print as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Runs the command; prints to standard output, and to standard error why it failed.
+pub async fn run(cli: Cli) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let done = match cli.command {
+        Command::Timeline(args) => timeline::run(&args, &mut out).await,
+        Command::Get(args) => get::run(&args, &mut out).await,
+        Command::Verify(args) => verify::run(&args, &mut out).await,
+    };
+    match done.and_then(|verdict| Ok(out.flush().map(|()| verdict)?)) {
+        Ok(Verdict::Well) => ExitCode::SUCCESS,
+        Ok(Verdict::NotSo) => ExitCode::from(1),
+        // Whoever read our output has seen enough (`berth timeline … | head`).
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("berth: {}", table::safe(&failure.to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
