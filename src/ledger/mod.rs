@@ -12,6 +12,8 @@ mod record;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod spool;
+#[cfg(test)]
+mod vectors;
 pub mod verify;
 mod view;
 
