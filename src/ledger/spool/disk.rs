@@ -43,7 +43,7 @@ pub(super) trait Append: Send {
     /// Makes everything appended so far last.
     fn sync(&mut self) -> io::Result<()>;
     /// Counts the syncs of this file as the journal's from now on.
-    fn is_journal(&mut self) {}
+    fn count_as_journal(&mut self) {}
 }
 
 /// The operating system's files.
@@ -100,7 +100,7 @@ impl Append for OsFile {
         self.file.sync_data()
     }
 
-    fn is_journal(&mut self) {
+    fn count_as_journal(&mut self) {
         self.journal = true;
     }
 }

@@ -10,6 +10,7 @@
 //! left, by the same [`scan`] that [`read`] reads with.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -86,6 +87,12 @@ pub struct Health {
     pub journal_syncs: u64,
     /// All other syncs: new segments, state files, directories.
     pub other_syncs: u64,
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").field("dir", &self.inner.dir).finish_non_exhaustive()
+    }
 }
 
 impl Spool {

@@ -174,17 +174,21 @@ impl StateFiles {
 
 fn is_current(path: &Path, sheet: &Sheet) -> bool {
     let stamp = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Stamp>(&bytes).ok());
-    stamp.is_some_and(|stamp| stamp.ledger.entry == sheet.place.number && stamp.ledger.sequence == sequence(sheet))
+    // By hash as well: the numbers of a torn end are given out again.
+    let head = head(sheet);
+    stamp.is_some_and(|Stamp { ledger }| {
+        ledger.entry == sheet.place.number && (ledger.sequence, ledger.head) == (head.sequence, head.hash)
+    })
 }
 
-fn sequence(sheet: &Sheet) -> u64 {
-    sheet.end.map_or(0, |end| end.known.head.sequence)
+fn head(sheet: &Sheet) -> Head {
+    sheet.end.map_or(Head::GENESIS, |end| end.known.head)
 }
 
 fn content(sheet: &Sheet, mut snapshot: Snapshot) -> Result<Vec<u8>, serde_json::Error> {
     let known = sheet.end.map(|end| end.known);
     let status = known.and_then(|known| known.state).or(snapshot.state);
-    let head = known.map_or(Head::GENESIS, |known| known.head);
+    let head = head(sheet);
     snapshot.state = status;
     snapshot.head = head;
     let last = sheet.recent.last().map_or(snapshot.observed_at, |last| last.at.max(snapshot.observed_at));

@@ -165,8 +165,8 @@ impl Append for SlowFile {
         std::thread::sleep(std::time::Duration::from_millis(10));
         self.0.sync()
     }
-    fn is_journal(&mut self) {
-        self.0.is_journal();
+    fn count_as_journal(&mut self) {
+        self.0.count_as_journal();
     }
 }
 
