@@ -34,7 +34,7 @@ pub(super) struct Active {
 
 /// A spool that is ready to be written.
 pub(super) struct Opened {
-    pub(super) lock: File,
+    pub(super) lock: Lock,
     pub(super) active: Active,
     pub(super) index: Index,
     pub(super) damages: Vec<Damage>,
@@ -159,12 +159,23 @@ fn keep_aside(disk: &dyn Disk, dir: &Path, segment: &Segment) -> Result<(), Ledg
     Ok(())
 }
 
-/// Locks the spool for as long as the file stays open. The system lets go of it when the process ends, however
-/// it ends.
-fn lock(dir: &Path, writer: &str) -> Result<File, LedgerError> {
+/// The spool is this process's for as long as this lives. The system lets go of it when the process ends,
+/// however it ends.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave it locked while a process that was just forked has a copy of it.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the spool could not be unlocked; the end of this process unlocks it");
+        }
+    }
+}
+
+fn lock(dir: &Path, writer: &str) -> Result<Lock, LedgerError> {
     let path = dir.join(LOCK);
     let failed = |error: io::Error| LedgerError::spool(&path, error);
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -188,8 +199,9 @@ fn lock(dir: &Path, writer: &str) -> Result<File, LedgerError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
+    let mut lock = Lock(file);
     // For people only; nobody decides by it.
-    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-    write!(file, "process {}, writer {writer}", std::process::id()).map_err(failed)?;
-    Ok(file)
+    lock.0.set_len(0).and_then(|()| lock.0.rewind()).map_err(failed)?;
+    write!(lock.0, "process {}, writer {writer}", std::process::id()).map_err(failed)?;
+    Ok(lock)
 }

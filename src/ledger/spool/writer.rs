@@ -4,7 +4,6 @@
 //! synced; use a segment again after a write or sync of it has failed.
 
 use std::{
-    fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
@@ -16,7 +15,7 @@ use super::{
     disk::Disk,
     frame::{self, Carries},
     index::{Batch, Decision, Index, Place},
-    open::{self, Active},
+    open::{self, Active, Lock},
     scan,
     state::StateFiles,
     written::Written,
@@ -73,7 +72,7 @@ pub(super) struct Writer {
     pub(super) poison: Arc<Mutex<Option<LedgerError>>>,
     pub(super) states: Arc<StateFiles>,
     pub(super) state_thread: JoinHandle<()>,
-    pub(super) lock: File,
+    pub(super) lock: Lock,
 }
 
 impl Writer {
