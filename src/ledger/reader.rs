@@ -99,7 +99,8 @@ impl Reader {
                 verified.notes.extend(claims.unreadable.iter().map(|(path, why)| {
                     format!("{} is no state file of ours ({why}); it is made again at the next start", path.display())
                 }));
-                verified.take(verifier, Box::pin(stream::iter(chains))).await?;
+                let verifier = verified.take(verifier, Box::pin(stream::iter(chains))).await?;
+                verified.report = verifier.finish();
                 Ok(verified)
             }
         }
@@ -108,7 +109,7 @@ impl Reader {
 
 impl Verified {
     /// Takes all records. One that cannot be read is a damage in its place; the rest follows.
-    async fn take(&mut self, mut verifier: Verifier, mut rows: Rows<'_, Stored>) -> Result<(), LedgerError> {
+    async fn take(&mut self, mut verifier: Verifier, mut rows: Rows<'_, Stored>) -> Result<Verifier, LedgerError> {
         while let Some(row) = rows.next().await {
             match row {
                 Ok(stored) => verifier.take(stored),
@@ -116,8 +117,7 @@ impl Verified {
                 Err(error) => return Err(error),
             }
         }
-        self.report = verifier.finish();
-        Ok(())
+        Ok(verifier)
     }
 }
 

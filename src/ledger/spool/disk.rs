@@ -30,8 +30,10 @@ pub(super) struct Syncs {
 pub(super) trait Disk: Send + Sync + 'static {
     /// Makes a new file that did not exist, for its owner alone.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Append>>;
-    /// Gives a synced file its final name, replacing what had it, and makes the name last.
-    fn publish(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a synced file its final name, replacing what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the names in a folder last.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes a directory for its owner alone, and its name last; nothing to do where it exists.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
 }
@@ -56,11 +58,6 @@ impl Os {
     pub(super) fn new(syncs: Arc<Syncs>) -> Self {
         Self { syncs }
     }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.syncs.other.fetch_add(1, Ordering::Relaxed);
-        File::open(dir)?.sync_all()
-    }
 }
 
 impl Disk for Os {
@@ -69,9 +66,13 @@ impl Disk for Os {
         Ok(Box::new(OsFile { file, syncs: Arc::clone(&self.syncs), journal: false }))
     }
 
-    fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)?;
-        self.sync_dir(&parent(to))
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.syncs.other.fetch_add(1, Ordering::Relaxed);
+        File::open(dir)?.sync_all()
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
@@ -105,11 +106,24 @@ impl Append for OsFile {
     }
 }
 
-/// Writes a whole file so that its name means either the old content or the new, never half of one.
-pub(super) fn write_whole(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a whole file so that its name means either the old content or the new, never half of one. The new one
+/// lasts once its folder is synced.
+pub(super) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
     drop(create_draft(disk, &draft, content)?);
-    disk.publish(&draft, path)
+    disk.rename(&draft, path)
+}
+
+/// Gives a synced file its final name, and makes the name last.
+pub(super) fn publish(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    disk.rename(from, to)?;
+    disk.sync_dir(&parent(to))
+}
+
+/// As [`replace`], lasting.
+pub(super) fn write_whole(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(disk, path, content)?;
+    disk.sync_dir(&parent(path))
 }
 
 /// The name that a file has until it is whole.

@@ -16,7 +16,7 @@ use crate::{
     ledger::{
         entry::{Entry, KnownHead, Snapshot},
         hash::Hash,
-        record::{Actor, Envelope, Head, Kind, Micros, Record},
+        record::{Actor, Envelope, Head, Micros, Record},
     },
     lifecycle::State,
 };
@@ -40,7 +40,7 @@ pub(super) struct Place {
     pub(super) number: u64,
 }
 
-/// One transition as a state file shows it.
+/// One change of state as a state file shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recent {
     pub(super) sequence: u64,
@@ -181,7 +181,7 @@ impl Index {
         self.saw_epoch(envelope.cluster, envelope.epoch);
         let object = self.objects.entry((envelope.cluster, envelope.uid)).or_default();
         object.end = Some(End::of(envelope, record.head(), object.end.as_ref(), place));
-        if envelope.kind == Kind::Transition {
+        if envelope.to.is_some() {
             if object.recent.len() == RECENT {
                 object.recent.pop_front();
             }

@@ -104,7 +104,7 @@ fn place_segment(disk: &dyn Disk, dir: &Path, first: u64, bytes: &[u8], next: u6
     let draft = disk::draft_of(&path);
     let failed = |error| LedgerError::spool(&path, error);
     let mut file = disk::create_draft(disk, &draft, bytes).map_err(failed)?;
-    disk.publish(&draft, &path).map_err(failed)?;
+    disk::publish(disk, &draft, &path).map_err(failed)?;
     file.count_as_journal();
     Ok(Active { first, file, size: bytes.len() as u64, next, path })
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     index::Place,
+    names,
     scan::{self, Damage},
     state,
     written::{Brief, Written},
@@ -223,7 +224,8 @@ pub struct Claims {
 pub fn claims(dir: &Path) -> Result<Claims, LedgerError> {
     let mut claims = Claims::default();
     for folder in entries(dir)? {
-        if folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_")) || !folder.is_dir() {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(names::is_folder) || !folder.is_dir() {
             continue;
         }
         for file in entries(&folder)? {

@@ -122,13 +122,7 @@ impl StateFiles {
     pub(super) fn run(&self) {
         loop {
             let (files, closing) = self.wait();
-            let mut failed = vec![];
-            for file in files {
-                if let Err(error) = self.write(&file) {
-                    tracing::warn!(folder = file.0, file = file.1, error = error.explain(), "state file not written");
-                    failed.push(file);
-                }
-            }
+            let failed = self.write_all(files);
             if closing {
                 return;
             }
@@ -138,6 +132,29 @@ impl StateFiles {
                 drop(self.changed.wait_timeout(behind, RETRY));
             }
         }
+    }
+
+    /// Writes the files, and syncs each of their folders once; answers with those that have to be tried again.
+    fn write_all(&self, files: BTreeSet<StateFile>) -> Vec<StateFile> {
+        let mut failed = vec![];
+        let mut folders = BTreeSet::new();
+        for file in files {
+            match self.write(&file) {
+                Ok(Some(folder)) => drop(folders.insert(folder)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(folder = file.0, file = file.1, error = error.explain(), "state file not written");
+                    failed.push(file);
+                }
+            }
+        }
+        for folder in folders {
+            if let Err(error) = self.disk.sync_dir(&folder) {
+                // A name that a power cut takes away is made again at the next start.
+                tracing::warn!(folder = %folder.display(), %error, "folder of state files not synced");
+            }
+        }
+        failed
     }
 
     fn wait(&self) -> (BTreeSet<StateFile>, bool) {
@@ -153,12 +170,15 @@ impl StateFiles {
         self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, file: &StateFile) -> Result<(), LedgerError> {
-        let Some(sheet) = self.index.read().unwrap_or_else(PoisonError::into_inner).sheet(file) else { return Ok(()) };
+    /// Writes one file where it is behind; answers with the folder that has to be synced then.
+    fn write(&self, file: &StateFile) -> Result<Option<PathBuf>, LedgerError> {
+        let Some(sheet) = self.index.read().unwrap_or_else(PoisonError::into_inner).sheet(file) else {
+            return Ok(None);
+        };
         let folder = self.dir.join(&file.0);
         let path = folder.join(&file.1);
         if is_current(&path, &sheet) {
-            return Ok(());
+            return Ok(None);
         }
         let payload = scan::payload_at(&self.dir, sheet.place)?;
         let damaged = |why: String| LedgerError::Damaged { place: format!("entry {}", sheet.place.number), why };
@@ -168,7 +188,8 @@ impl StateFiles {
         };
         let content = content(&sheet, *snapshot).map_err(|error| damaged(error.to_string()))?;
         self.disk.make_dir(&folder).map_err(|error| LedgerError::spool(&folder, error))?;
-        disk::write_whole(&*self.disk, &path, &content).map_err(|error| LedgerError::spool(&path, error))
+        disk::replace(&*self.disk, &path, &content).map_err(|error| LedgerError::spool(&path, error))?;
+        Ok(Some(folder))
     }
 }
 

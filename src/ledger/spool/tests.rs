@@ -149,8 +149,11 @@ impl Disk for Slow {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Append>> {
         Ok(Box::new(SlowFile(self.0.create(path)?)))
     }
-    fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.publish(from, to)
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.sync_dir(dir)
     }
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         self.0.make_dir(path)
@@ -195,6 +198,20 @@ async fn many_waiters_share_a_sync() {
     println!("256 concurrent records: {here} syncs of the journal on this disk, {slow} where one takes 10 ms");
     assert!((1..256).contains(&here), "{here}");
     assert!((1..=32).contains(&slow), "{slow}");
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_without_a_sync_and_no_file_is_made_without_one_of_its_folder() {
+    let dir = dir();
+    let spool = Spool::open(&dir.path().join("spool"), "berth-0").unwrap();
+    // Three new folders, each made last by its parent; a segment, and its name.
+    assert_eq!((spool.health().journal_syncs, spool.health().other_syncs), (0, 3 + 2));
+    let mut sample = Sample::new(1);
+    for acknowledged in 1..=5 {
+        assert_eq!(spool.submit(sample.step()).await.unwrap(), DURABLE);
+        assert_eq!(spool.health().journal_syncs, acknowledged);
+    }
+    spool.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -507,9 +524,13 @@ impl Disk for Failing {
         self.check()?;
         Ok(Box::new(FailingFile(self.clone(), self.os.create(path)?)))
     }
-    fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check()?;
-        self.os.publish(from, to)
+        self.os.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.check()?;
+        self.os.sync_dir(dir)
     }
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         self.check()?;

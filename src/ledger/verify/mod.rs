@@ -20,15 +20,19 @@ pub use report::{Fault, KEPT, Report, Superseded, Violation};
 
 /// Takes a ledger, record by record.
 ///
-/// The ends come first (100 bytes for each chain), then the records, ordered by cluster, uid and sequence. In
-/// a ledger that is written meanwhile, read the heads first: then every head is found in its chain, and
-/// records that came later are told apart with [`Verifier::still_growing`].
+/// The ends come first (100 bytes for each chain), then the records, ordered by cluster, uid and sequence.
+///
+/// In a ledger that is written meanwhile, read the heads, then the records, then the heads again: every head of
+/// the first reading is found in its chain, and where records follow it, the second reading must have moved at
+/// least as far ([`Verifier::still_growing`], [`Verifier::finish_with`]).
 #[derive(Default)]
 pub struct Verifier {
     heads: BTreeMap<ChainId, Head>,
     shown: BTreeMap<ChainId, Head>,
     claims: BTreeMap<ChainId, Head>,
     growing: bool,
+    /// Chains that went on behind their head while they were read, and how far.
+    grown: BTreeMap<ChainId, Head>,
     last: Option<ChainId>,
     chain: Option<Chain>,
     report: Report,
@@ -54,7 +58,7 @@ impl Verifier {
         self
     }
 
-    /// Takes records behind a head as ones that came after the heads were read, instead of as violations.
+    /// Takes records behind a head as ones that came after the heads were read; [`Self::finish_with`] decides.
     #[must_use]
     pub fn still_growing(mut self) -> Self {
         self.growing = true;
@@ -79,9 +83,23 @@ impl Verifier {
     }
 
     /// What was found, once every record was taken.
-    pub fn finish(mut self) -> Report {
+    pub fn finish(self) -> Report {
+        self.finish_with([])
+    }
+
+    /// As [`Self::finish`], in a ledger that was written meanwhile: `later` are the heads as they are now.
+    pub fn finish_with(mut self, later: impl IntoIterator<Item = StoredHead>) -> Report {
         self.finish_chain();
-        let Self { heads, shown, claims, mut report, .. } = self;
+        for StoredHead { chain, head } in later {
+            if self.grown.get(&chain).is_some_and(|grown| grown.sequence <= head.sequence) {
+                self.grown.remove(&chain);
+            }
+        }
+        let Self { heads, shown, claims, grown, mut report, .. } = self;
+        for (chain, head) in grown {
+            let fault = Fault::HeadBehind;
+            report.violated(Violation { chain, sequence: head.sequence, fault, place: String::new() });
+        }
         let mut without = |chain: ChainId, head: Head, fault: fn(Head) -> Fault| {
             if head != Head::GENESIS {
                 let violation = Violation { chain, sequence: head.sequence, fault: fault(head), place: String::new() };
@@ -99,7 +117,11 @@ impl Verifier {
         let id = chain.id;
         let mut head = self.heads.remove(&id);
         if self.growing {
+            let before = head;
             head = chain.grown(head);
+            if let Some(grown) = head.filter(|_| head != before) {
+                self.grown.insert(id, grown);
+            }
         }
         let ends = Ends { head, shown: self.shown.remove(&id), claim: self.claims.remove(&id) };
         chain.finish(ends, &mut self.report);
