@@ -1,9 +1,9 @@
 //! Which home a reading command reads, from its flags and the environment.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use super::Failure;
-use crate::ledger::Reader;
+use crate::ledger::{Reader, postgres};
 
 /// Where the ledger is.
 #[derive(clap::Args)]
@@ -29,8 +29,8 @@ impl Home {
             }
             return Ok(Reader::Spool(dir.clone()));
         }
-        match self.url()? {
-            Some(url) => database(&url).await,
+        match self.source() {
+            Some(source) => Ok(Reader::Database(postgres::Reader::connect(&source).await?)),
             None => Err(Failure::Usage(
                 "where is the ledger? Give --spool DIR, --database-url URL or --database-url-file FILE, \
                  or set DATABASE_URL"
@@ -39,18 +39,11 @@ impl Home {
         }
     }
 
-    fn url(&self) -> Result<Option<String>, Failure> {
+    fn source(&self) -> Option<postgres::Source> {
         if let Some(path) = &self.database_url_file {
-            let text = fs::read_to_string(path)
-                .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
-            return Ok(Some(text.trim().to_owned()));
+            return Some(postgres::Source::File(path.clone()));
         }
         let from_environment = || std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
-        Ok(self.database_url.clone().or_else(from_environment))
+        self.database_url.clone().or_else(from_environment).map(postgres::Source::Url)
     }
-}
-
-/// The seam for the database's reader.
-async fn database(_url: &str) -> Result<Reader, Failure> {
-    Err(Failure::Usage("this build reads spools only; give --spool DIR".to_owned()))
 }

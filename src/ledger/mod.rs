@@ -4,9 +4,11 @@
 //! Must never: know a Kubernetes client; decide what should happen to a service.
 
 mod canonical;
+mod door;
 mod entry;
 mod error;
 mod hash;
+pub mod postgres;
 mod reader;
 mod record;
 #[cfg(test)]
@@ -18,6 +20,7 @@ pub mod verify;
 mod view;
 
 pub use canonical::visible;
+pub use door::{Config, Ledger};
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};

@@ -4,10 +4,12 @@
 
 use std::{path::PathBuf, pin::Pin};
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::{
     error::LedgerError,
+    postgres,
+    record::Record,
     spool::{self, read},
     verify::{Report, Verifier},
     view::{Found, Moment, Stored, StoredHead},
@@ -16,6 +18,8 @@ use super::{
 /// A home to read from.
 #[derive(Clone, Debug)]
 pub enum Reader {
+    /// The database.
+    Database(postgres::Reader),
     /// A spool's folder: live, or a copy.
     Spool(PathBuf),
 }
@@ -56,6 +60,7 @@ impl Reader {
     /// Every record of every object that had this name: life after life, each by its sequence.
     pub async fn timeline(&self, namespace: &str, name: &str) -> Result<Reading<Vec<Moment>>, LedgerError> {
         match self {
+            Self::Database(db) => Ok(db.timeline(None, namespace, name).await?.into()),
             Self::Spool(dir) => Ok(read::timeline(dir, namespace, name)?.into()),
         }
     }
@@ -63,6 +68,7 @@ impl Reader {
     /// The services that this user has or had under this name: the living first, then the youngest.
     pub async fn find(&self, user: &str, service_name: &str) -> Result<Reading<Vec<Found>>, LedgerError> {
         match self {
+            Self::Database(db) => Ok(db.find(user, service_name).await?.into()),
             Self::Spool(dir) => Ok(read::find(dir, user, service_name)?.into()),
         }
     }
@@ -70,6 +76,7 @@ impl Reader {
     /// Every chained record, ordered by cluster, uid and sequence.
     pub async fn chains(&self) -> Result<Rows<'_, Stored>, LedgerError> {
         match self {
+            Self::Database(db) => Ok(db.chains()),
             Self::Spool(dir) => Ok(Box::pin(stream::iter(read::chains(dir)?.value))),
         }
     }
@@ -77,6 +84,7 @@ impl Reader {
     /// The end of every chain.
     pub async fn heads(&self) -> Result<Vec<StoredHead>, LedgerError> {
         match self {
+            Self::Database(db) => db.heads().try_collect().await,
             Self::Spool(dir) => Ok(read::heads(dir)?.value),
         }
     }
@@ -84,6 +92,15 @@ impl Reader {
     /// Proves what can be proven from this home alone.
     pub async fn verify(&self) -> Result<Verified, LedgerError> {
         match self {
+            Self::Database(db) => {
+                let mut verified = Verified::default();
+                let heads: Vec<_> = db.heads().try_collect().await?;
+                let verifier = verified.take(Verifier::new(heads).still_growing(), db.chains()).await?;
+                let later: Vec<_> = db.heads().try_collect().await?;
+                verified.report = verifier.finish_with(later);
+                verified.take_audit(db.audit()).await?;
+                Ok(verified)
+            }
             Self::Spool(dir) => {
                 // The files first: they follow the journal, so that none can be ahead of what is read then.
                 let claims = read::claims(dir)?;
@@ -118,6 +135,34 @@ impl Verified {
             }
         }
         Ok(verifier)
+    }
+}
+
+impl Verified {
+    /// Takes the records that stand alone: each is checked against its own digests.
+    async fn take_audit(&mut self, mut rows: Rows<'_, postgres::StoredOperation>) -> Result<(), LedgerError> {
+        while let Some(row) = rows.next().await {
+            self.standalone += 1;
+            let wrong = match row {
+                Ok(stored) if stored.record.hash() != stored.hash => {
+                    Some(format!("hashes to {}, but {} is kept with it", stored.record.hash(), stored.hash))
+                        .map(|why| format!("operation {:?}: {why}", stored.record.envelope().operation))
+                }
+                Ok(stored) => Record::read(stored.record.bytes(), stored.record.details().map(ToOwned::to_owned))
+                    .err()
+                    .map(|why| format!("operation {:?}: {why}", stored.record.envelope().operation)),
+                Err(error @ LedgerError::Damaged { .. }) => Some(error.explain()),
+                Err(error) => return Err(error),
+            };
+            self.damages.extend(wrong);
+        }
+        Ok(())
+    }
+}
+
+impl<T> From<T> for Reading<T> {
+    fn from(value: T) -> Self {
+        Self { value, damages: vec![] }
     }
 }
 

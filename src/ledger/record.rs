@@ -324,6 +324,11 @@ impl Record {
         self.hash
     }
 
+    /// The bytes of [`Self::hash`], for a store to borrow.
+    pub(in crate::ledger) const fn hash_ref(&self) -> &[u8] {
+        self.hash.as_bytes()
+    }
+
     /// The canonical details; `None` where only the envelope survived.
     pub fn details(&self) -> Option<&str> {
         self.details.as_deref()

@@ -1,0 +1,184 @@
+//! The way to the database: URL, TLS, time-outs, pool.
+//!
+//! Owns: what a URL may say, and that no password leaves this file (a [`Source`] prints without it, and it is set on
+//! sqlx's options, which nobody prints; SeaORM's own options print their URL, so they are not used).
+//! Must never: fall back to a connection without TLS, except to this very machine.
+
+use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
+
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
+};
+
+use super::{
+    bounds::{self, CALL},
+    failure::Failure,
+};
+use crate::ledger::error::LedgerError;
+
+/// The most connections of one process: one writes, the others read. A database serves many processes.
+const POOL: u32 = 4;
+
+/// How long a connection that is given back may take to answer before it is cut.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// Where the database's URL comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The URL itself (from `DATABASE_URL`).
+    Url(String),
+    /// A mounted file that holds the URL, as Kubernetes mounts a Secret.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(_) => f.write_str("Url(…)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl Source {
+    fn url(&self) -> Result<String, LedgerError> {
+        match self {
+            Self::Url(url) => Ok(url.trim().to_owned()),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| LedgerError::Configuration {
+                    why: format!("the file {} with the database's URL cannot be read ({error})", path.display()),
+                })?;
+                Ok(text.trim().to_owned())
+            }
+        }
+    }
+}
+
+/// A small pool behind SeaORM's connection; `name` is seen in `pg_stat_activity`.
+pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, LedgerError> {
+    const DOING: &str = "connecting";
+    let options = options(source, name)?;
+    // One connection by hand first: a pool answers a refused connection with a time-out that names no cause.
+    let probe = bounds::within(DOING, async {
+        let connection = PgConnection::connect_with(&options).await?;
+        connection.close().await
+    });
+    probe.await.map_err(|failure| failure.into_error(DOING))?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POOL)
+        .acquire_timeout(CALL)
+        .idle_timeout(Duration::from_secs(10 * 60))
+        .max_lifetime(Duration::from_secs(30 * 60))
+        // A call that timed out gives its connection back in the middle of an answer that may never come. The pool would
+        // wait for it without end, and be short of a connection: four such calls, and nothing goes any more.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                match tokio::time::timeout(RELEASE, connection.ping()).await {
+                    Ok(answered) => answered.map(|()| true),
+                    Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                }
+            })
+        })
+        .connect_lazy_with(options);
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+fn options(source: &Source, name: &str) -> Result<PgConnectOptions, LedgerError> {
+    let url = source.url()?;
+    let parsed: PgConnectOptions =
+        url.parse().map_err(|error| Failure::new("reading the URL", error).into_error("reading the URL"))?;
+    let mode = tls(&url, &parsed)?;
+    Ok(parsed
+        .ssl_mode(mode)
+        .application_name(name)
+        // Shorter than our own, so that the server's answer comes first and says what waited for what. The last one frees
+        // the locks of a batch whose connection went silent.
+        .options([
+            ("timezone", "UTC"),
+            ("statement_timeout", "9s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ])
+        .disable_statement_logging())
+}
+
+/// Verified TLS, unless the URL says otherwise; none only where the bytes stay on this machine.
+fn tls(url: &str, options: &PgConnectOptions) -> Result<PgSslMode, LedgerError> {
+    let host = options.get_host();
+    if options.get_socket().is_some() || host.starts_with('/') {
+        tracing::warn!("the ledger's database is reached through a Unix socket, without TLS");
+        return Ok(PgSslMode::Disable);
+    }
+    let said = url.split_once('?').is_some_and(|(_, query)| {
+        query.split('&').any(|pair| matches!(pair.split('=').next(), Some("sslmode" | "ssl-mode")))
+    });
+    match options.get_ssl_mode() {
+        _ if !said => Ok(PgSslMode::VerifyFull),
+        PgSslMode::VerifyFull => Ok(PgSslMode::VerifyFull),
+        mode @ (PgSslMode::VerifyCa | PgSslMode::Require) => {
+            tracing::warn!(host, sslmode = ?mode, "the identity of the ledger's database is not verified");
+            Ok(mode)
+        }
+        _ if is_this_machine(host) => {
+            tracing::warn!(host, "the ledger's database is reached without TLS");
+            Ok(PgSslMode::Disable)
+        }
+        mode => Err(LedgerError::Configuration {
+            why: format!(
+                "sslmode={} would send the ledger and the password to {host} unprotected; that is allowed only to a \
+                 Unix socket or to this machine: use sslmode=verify-full (the default)",
+                format!("{mode:?}").to_lowercase()
+            ),
+        }),
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> Result<PgSslMode, String> {
+        options(&Source::Url(url.to_owned()), "test")
+            .map(|options| options.get_ssl_mode())
+            .map_err(|error| error.explain())
+    }
+
+    #[test]
+    fn tls_is_verified_unless_the_url_says_otherwise() {
+        let verified = |url| assert!(matches!(mode(url), Ok(PgSslMode::VerifyFull)), "{url}");
+        verified("postgres://u:p@db.example/berth");
+        verified("postgres://u:p@127.0.0.1/berth");
+        verified("postgres://u:p@db.example/berth?sslmode=verify-full");
+        assert!(matches!(mode("postgres://u:p@db.example/berth?sslmode=require"), Ok(PgSslMode::Require)));
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_is_reached() {
+        for url in ["postgres://u@127.0.0.1/b?sslmode=disable", "postgres://u@localhost/b?sslmode=prefer"] {
+            assert!(matches!(mode(url), Ok(PgSslMode::Disable)), "{url}");
+        }
+        for url in [
+            "postgres://u:secret@db.example/b?sslmode=disable",
+            "postgres://u:secret@10.0.0.7/b?ssl-mode=prefer",
+            "postgres://u:secret@10.0.0.7/b?application_name=x&sslmode=allow",
+        ] {
+            let error = mode(url).unwrap_err();
+            assert!(error.contains("unprotected") && error.contains("sslmode=verify-full"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_password_in_debug_or_errors() {
+        let source = Source::Url("postgres://u:hunter2@db.example:99999999/b?sslmode=oops".to_owned());
+        assert!(!format!("{source:?}").contains("hunter2"));
+        assert!(!options(&source, "test").unwrap_err().explain().contains("hunter2"));
+    }
+}

@@ -1,0 +1,96 @@
+//! `ledger_quarantine`: what PostgreSQL refused, kept as text, so that the rest goes on and somebody looks at it.
+//!
+//! Must never: be refused itself. So everything in it is text without control characters.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{
+    bounds::within,
+    failure::{Failure, Refusal},
+};
+use crate::ledger::{
+    canonical,
+    entry::{Entry, Snapshot},
+    hash::Hash,
+    record::Record,
+    visible,
+};
+
+/// What is put away.
+#[derive(Clone, Copy)]
+pub(super) enum Refused<'a> {
+    /// A record of a chain.
+    Record(&'a Record),
+    /// A record that stands alone.
+    Operation(&'a Record),
+    /// The present state of an object.
+    Present(&'a Snapshot),
+}
+
+impl<'a> From<&'a Entry> for Refused<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        match entry {
+            Entry::Chained { record, snapshot: _ } => Self::Record(record),
+            Entry::Operation { record, target: _, outcome: _ } => Self::Operation(record),
+            Entry::Present(snapshot) => Self::Present(snapshot),
+        }
+    }
+}
+
+/// Keeps it, or counts once more what is kept already.
+pub(super) async fn keep(pool: &PgPool, writer: &str, refused: Refused<'_>, why: &Refusal) -> Result<(), Failure> {
+    let (what, cluster, uid, text, details) = match refused {
+        Refused::Record(record) => {
+            ("record", record.envelope().cluster, record.envelope().uid, record.bytes().to_owned(), record.details())
+        }
+        Refused::Operation(record) => {
+            ("operation", record.envelope().cluster, record.envelope().uid, record.bytes().to_owned(), record.details())
+        }
+        Refused::Present(snapshot) => ("present", snapshot.target.cluster, snapshot.target.uid, text(snapshot), None),
+    };
+    let hash = Hash::of(text.as_bytes());
+    tracing::error!(%cluster, %uid, what, sqlstate = why.sqlstate, error = why.message, "an entry is quarantined");
+    insert(pool, Row { writer, what, cluster, uid, hash, why, text: &text, details }).await
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    canonical::encode(&serde_json::to_value(snapshot).unwrap_or_default())
+}
+
+struct Row<'a> {
+    writer: &'a str,
+    what: &'static str,
+    cluster: Uuid,
+    uid: Uuid,
+    hash: Hash,
+    why: &'a Refusal,
+    text: &'a str,
+    details: Option<&'a str>,
+}
+
+async fn insert(pool: &PgPool, row: Row<'_>) -> Result<(), Failure> {
+    let Row { writer, what, cluster, uid, hash, why, text, details } = row;
+    within("quarantining an entry", async {
+        sqlx::query(
+            "INSERT INTO berth.ledger_quarantine AS q
+                 (writer, cluster_id, uid, what, hash, sqlstate, error, entry, details)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (cluster_id, uid, what, hash) DO UPDATE
+             SET times = q.times + 1, sqlstate = excluded.sqlstate, error = excluded.error",
+        )
+        .bind(writer)
+        .bind(cluster)
+        .bind(uid)
+        .bind(what)
+        .bind(hash.as_bytes())
+        .bind((!why.sqlstate.is_empty()).then_some(why.sqlstate.as_str()))
+        .bind(visible(&why.message, 4096))
+        .bind(text)
+        .bind(details)
+        .execute(pool)
+        .await?;
+        Ok(())
+    })
+    .await
+}
