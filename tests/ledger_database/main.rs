@@ -10,6 +10,7 @@ mod proxy;
 
 mod audit;
 mod chains;
+mod commands;
 mod opening;
 mod outages;
 mod partitions;
