@@ -10,6 +10,7 @@ mod error;
 mod hash;
 pub mod postgres;
 mod record;
+mod view;
 
 pub use canonical::visible;
 pub use door::{Config, Ledger};
@@ -19,3 +20,4 @@ pub use hash::{Hash, NotAHash};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
+pub use view::{ChainId, Found, Moment, Stored, StoredHead};

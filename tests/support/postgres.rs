@@ -91,9 +91,7 @@ impl Database {
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'berth_test') THEN CREATE ROLE berth_test LOGIN; END IF;
             END $$";
         admin.execute(role).await.unwrap();
-        for statement in
-            [format!("CREATE DATABASE {name}"), format!("GRANT CREATE ON DATABASE {name} TO berth_test")]
-        {
+        for statement in [format!("CREATE DATABASE {name}"), format!("GRANT CREATE ON DATABASE {name} TO berth_test")] {
             admin.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
         }
         Self { name }
