@@ -5,10 +5,13 @@
 mod objects;
 #[path = "../support/postgres.rs"]
 mod postgres;
+#[path = "../support/proxy.rs"]
+mod proxy;
 
 mod audit;
 mod chains;
 mod opening;
+mod outages;
 mod partitions;
 mod present;
 mod quarantine;
