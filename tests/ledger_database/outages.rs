@@ -92,6 +92,23 @@ async fn a_connection_that_went_silent_is_given_up_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_commit_after_which_there_is_silence_counts_once() {
+    let (database, proxy, ledger) = behind_a_proxy().await;
+    let mut object = Object::new("db");
+    ledger.submit(object.step(State::Pending)).await.unwrap();
+    // With 5 rounds this also shows that no such connection is lost to the pool of 4; one takes 10 s.
+    let rounds = std::env::var("BERTH_TEST_ROUNDS").map_or(1, |text| text.parse().unwrap());
+    for _ in 0..rounds {
+        proxy.set(Weather::SilentCommit);
+        let entry = object.step(State::Running);
+        let answer = ledger.submit(entry.clone()).await;
+        assert!(matches!(answer, Err(LedgerError::TimedOut { .. })), "{answer:?}");
+        assert_eq!(until_answered(&ledger, &entry).await, (DURABLE, 0));
+    }
+    assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, rounds + 1);
+}
+
+#[tokio::test]
 async fn by_default_a_server_without_tls_is_refused_even_on_this_machine() {
     let (database, proxy, _ledger) = behind_a_proxy().await;
     let url = format!("postgres://berth_test@{}/{}", proxy.authority(), database.name());

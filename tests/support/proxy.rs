@@ -21,6 +21,8 @@ pub enum Weather {
     Fair = 0,
     /// The next COMMIT reaches the server; its answer, and the connection, are lost. Fair afterwards.
     LoseCommit = 1,
+    /// The same, but the connection stays open and silent: nobody is told.
+    SilentCommit = 3,
     /// Connections that are open now go silent and stay so, also when it is fair again for new ones.
     Silent = 2,
 }
@@ -82,11 +84,15 @@ async fn pass(mut client: TcpStream, mut server: UnixStream, weather: Arc<Atomic
         if server.write_all(&up[..length]).await.is_err() {
             return;
         }
-        if is(Weather::LoseCommit) && up[..length].windows(6).any(|bytes| bytes == b"COMMIT") {
+        let told = is(Weather::LoseCommit);
+        if (told || is(Weather::SilentCommit)) && up[..length].windows(6).any(|bytes| bytes == b"COMMIT") {
             weather.store(Weather::Fair as u8, Ordering::SeqCst);
             // The server's answer is awaited, so that the commit is done, and thrown away.
             let _ = server.read(&mut down).await;
-            return;
+            if told {
+                return;
+            }
+            return std::future::pending().await;
         }
     }
 }
