@@ -1,7 +1,7 @@
 //! Months are there before they are needed, and made when a record needs another.
 
 use berth::{
-    ledger::{Backend, Micros, Outcome},
+    ledger::{Backend, LedgerError, Micros, Outcome},
     lifecycle::State,
 };
 
@@ -49,4 +49,29 @@ async fn a_month_that_somebody_took_away_is_made_again() {
         .await;
     let answer = ledger.submit(Object::new("db").step(State::Pending)).await;
     assert_eq!(answer.unwrap(), Outcome::Durable(Backend::Database));
+}
+
+#[tokio::test]
+async fn a_month_that_cannot_be_made_stops_only_its_own_records() {
+    let (database, ledger) = ledger().await;
+    // Somebody detached last year's month and kept the table.
+    let mut old = Object::new("old");
+    let record = old.record(State::Pending, Micros(now().0 - 365 * 86_400_000_000));
+    ledger.submit(old.entry(&record)).await.unwrap();
+    old.follow(&record);
+    database
+        .execute(
+            "DO $$ DECLARE part text; BEGIN
+                SELECT min(inhrelid::regclass::text) INTO part FROM pg_inherits
+                WHERE inhparent = 'berth.container_status_history'::regclass;
+                EXECUTE 'ALTER TABLE berth.container_status_history DETACH PARTITION ' || part; END $$",
+        )
+        .await;
+    let second = open(&database, "writer-1").await;
+    let (late, mut new) = (Object::new("late"), Object::new("new"));
+    let record = late.record(State::Pending, Micros(now().0 - 365 * 86_400_000_000));
+    let (refused, kept) = tokio::join!(second.submit(late.entry(&record)), second.submit(new.step(State::Pending)));
+    assert!(matches!(&refused, Err(LedgerError::Refused { message, .. }) if message.contains("exists")), "{refused:?}");
+    assert_eq!(kept.unwrap(), Outcome::Durable(Backend::Database));
+    assert_eq!(database.number("SELECT count(*) FROM berth.ledger_quarantine").await, 0);
 }
