@@ -1,6 +1,7 @@
 //! Who did what: each operation once, and found again.
 
 use berth::ledger::{Backend, Entry, LedgerError, OperationOutcome, Outcome, postgres::Reader};
+use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
@@ -64,4 +65,19 @@ async fn what_contradicts_itself_does_not_come_in() {
     let error =
         ledger.submit(stranger.entry(&object.record(berth::lifecycle::State::Running, crate::objects::now()))).await;
     assert!(matches!(error, Err(LedgerError::Malformed { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_whole_audit_is_read_page_by_page() {
+    let (database, ledger) = ledger().await;
+    let object = Object::new("db");
+    let entries: Vec<Entry> = (0..1_300).map(|_| object.operation(Uuid::new_v4(), None)).collect();
+    let answers = futures::future::join_all(entries.iter().map(|entry| ledger.submit(entry.clone()))).await;
+    assert!(answers.into_iter().all(|answer| answer.is_ok()));
+    let reader = Reader::connect(&source(&database)).await.unwrap();
+    let mut read: Vec<_> = reader.audit().map_ok(|stored| stored.record.hash()).try_collect().await.unwrap();
+    let mut written: Vec<_> = entries.iter().map(|entry| record_of(entry).hash()).collect();
+    read.sort();
+    written.sort();
+    assert_eq!(read, written);
 }

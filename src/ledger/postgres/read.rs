@@ -11,7 +11,7 @@ use std::{
 use futures::{Stream, StreamExt, stream};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    prelude::DateTimeUtc, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -175,6 +175,35 @@ impl Reader {
                     .order_by_asc(history::Column::Hash)
                     .limit(PAGE);
                 within_orm("reading the chains", select.all(&self.db))
+            },
+        )
+    }
+
+    /// Every record of the audit, by cluster, operation and phase.
+    pub fn audit(&self) -> Rows<'_, StoredOperation> {
+        pages(
+            StoredOperation::try_from,
+            |row: &operation_logs::Model| (row.cluster_id, row.operation_id, row.phase.clone(), row.at),
+            |after| {
+                let behind = after.map(|(cluster, operation, phase, at): (Uuid, Uuid, String, DateTimeUtc)| {
+                    Expr::cust_with_values(
+                        "(cluster_id, operation_id, phase, at) > ($1, $2, $3, $4)",
+                        [
+                            sea_orm::Value::from(cluster),
+                            sea_orm::Value::from(operation),
+                            sea_orm::Value::from(phase),
+                            sea_orm::Value::from(at),
+                        ],
+                    )
+                });
+                let select = operation_logs::Entity::find()
+                    .filter(Condition::all().add_option(behind))
+                    .order_by_asc(operation_logs::Column::ClusterId)
+                    .order_by_asc(operation_logs::Column::OperationId)
+                    .order_by_asc(operation_logs::Column::Phase)
+                    .order_by_asc(operation_logs::Column::At)
+                    .limit(PAGE);
+                within_orm("reading the audit", select.all(&self.db))
             },
         )
     }
