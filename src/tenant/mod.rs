@@ -18,4 +18,7 @@ pub mod status;
 pub mod validate;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use pass::{Context, Done, PassError, Tenants, Told, pass};
