@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean prerequisites up down tools images
+.PHONY: help demo demo-clean deny prerequisites up down tools images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,3 +31,6 @@ tools: ## compile the cluster's tools into the cache, TOOLS="kubectl helm"
 IMAGES ?= pause testservice weaviate
 images: ## make the images of the end-to-end cluster, IMAGES="testservice"
 	@e2e/images/build $(IMAGES)
+
+deny: ## check the dependencies' licences, sources and advisories
+	@scripts/deny
