@@ -8,10 +8,15 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /berth
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/berth/target \
-    cargo build --release --locked --bin berth && install -D target/release/berth /out/berth
+    cargo build --release --locked --bin berth && \
+    install -D target/release/berth /out/usr/bin/berth && \
+    ldd target/release/berth | grep --only-matching '/[^ ]*' | xargs cp --dereference --parents --target-directory=/out && \
+    cp --dereference --parents --target-directory=/out /etc/ssl/certs/ca-certificates.crt && \
+    mkdir -p -m 1777 /out/tmp && \
+    echo 'nonroot:x:65532:65532::/:/none' >/out/etc/passwd && echo 'nonroot:x:65532:' >/out/etc/group
 
-# No shell, no package manager: libc, the certificate authorities, and the user 65532.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /out/berth /usr/bin/berth
+# No shell, no package manager: the program, its libraries, the certificate authorities, and the user 65532.
+FROM scratch
+COPY --from=build /out /
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/berth"]
