@@ -2,10 +2,16 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites up down tools images
+.PHONY: help demo demo-clean deny prerequisites up down tools images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Berth on a real cluster, two tenants, a vector search, the ledger (root); DEMO=files: without a database
+	@e2e/demo/run
+
+demo-clean: ## remove what demo installed; CLUSTER=current: from the cluster that kubectl talks to
+	@e2e/demo/clean
 
 prerequisites: ## install what is missing from the distribution (root)
 	@scripts/prerequisites
@@ -25,3 +31,6 @@ tools: ## compile the cluster's tools into the cache, TOOLS="kubectl helm"
 IMAGES ?= pause testservice weaviate
 images: ## make the images of the end-to-end cluster, IMAGES="testservice"
 	@e2e/images/build $(IMAGES)
+
+deny: ## check the dependencies' licences, sources and advisories
+	@scripts/deny
