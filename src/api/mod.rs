@@ -56,6 +56,11 @@ fn with_status_default(mut definition: CustomResourceDefinition) -> CustomResour
     definition
 }
 
+/// The text of a definition as it stands in `crds/`.
+pub fn render(definition: &CustomResourceDefinition) -> Result<String, serde_yaml::Error> {
+    Ok(format!("# Generated from src/api by `make generate`; do not edit.\n{}", serde_yaml::to_string(definition)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,9 +105,4 @@ mod tests {
             assert!(missing.is_empty(), "`kubectl explain` has nothing to say about: {missing:#?}");
         }
     }
-}
-
-/// The text of a definition as it stands in `crds/`.
-pub fn render(definition: &CustomResourceDefinition) -> Result<String, serde_yaml::Error> {
-    Ok(format!("# Generated from src/api by `make generate`; do not edit.\n{}", serde_yaml::to_string(definition)?))
 }

@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -24,7 +26,7 @@ use super::{
     names,
     observe::{Caches, Observed},
     validate::Tenant,
-    view::{Project, View},
+    view::{BudgetView, ClaimView, Project, ServiceAccountView, ServiceView, StatefulSetView, View},
 };
 
 /// What came of applying the children.
@@ -47,7 +49,13 @@ pub struct ChildError {
     source: Box<kube::Error>,
 }
 
-/// Applies every child that differs, in order, and enters into `observed` what the API server returned.
+/// Requests of one pass at once: a service has five children and a disk for each replica.
+const AT_ONCE: usize = 8;
+
+/// Applies every child that differs, and enters into `observed` what the API server returned.
+///
+/// What others refer to goes at once and side by side; the StatefulSet follows when all of it stands, so that no pod
+/// ever mounts a disk that is not its tenant's.
 pub async fn apply(
     client: &Client,
     caches: &Caches,
@@ -55,45 +63,66 @@ pub async fn apply(
     children: &[Child],
     observed: &mut Observed,
 ) -> Result<Applied, ChildError> {
+    let (sets, others): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.kind == ChildKind::StatefulSet);
     let mut applied = Applied::default();
-    for child in children {
-        let name = &child.name;
-        let hand = Hand { client, tenant, child };
-        let outcome = match child.kind {
-            ChildKind::ServiceAccount => hand.bring(&caches.service_accounts, &mut observed.service_account).await?,
-            ChildKind::PodDisruptionBudget => hand.bring(&caches.budgets, &mut observed.budget).await?,
-            ChildKind::StatefulSet => hand.bring(&caches.stateful_sets, &mut observed.stateful_set).await?,
-            ChildKind::Service if *name == names::headless(&tenant.target.name) => {
-                hand.bring(&caches.services, &mut observed.headless).await?
-            }
-            ChildKind::Service => hand.bring(&caches.services, &mut observed.service).await?,
-            ChildKind::PersistentVolumeClaim => {
-                let ordinal =
-                    (0..tenant.spec.replicas).find(|ordinal| names::claim(&tenant.target.name, *ordinal) == *name);
-                let mut claim = ordinal.and_then(|ordinal| observed.claims.get(&ordinal).cloned());
-                let outcome = hand.bring(&caches.claims, &mut claim).await?;
-                if let (Some(ordinal), Some(claim)) = (ordinal, claim) {
-                    observed.claims.insert(ordinal, claim);
+    for group in [others, sets] {
+        let hands = group.into_iter().map(|child| Hand { client, tenant, child }.bring(caches, observed));
+        let brought: Vec<_> = stream::iter(hands).buffered(AT_ONCE).collect().await;
+        for outcome in brought {
+            match outcome? {
+                Brought::AsItWas => {}
+                Brought::Written(seen) => {
+                    applied.writes += 1;
+                    seen.enter(observed);
                 }
-                outcome
+                Brought::InTheWay(failure) => applied.trouble = Some(failure),
             }
-        };
-        match outcome {
-            Brought::AsItWas => {}
-            Brought::Written => applied.writes += 1,
-            Brought::InTheWay(failure) => {
-                applied.trouble = Some(failure);
-                break;
-            }
+        }
+        if applied.trouble.is_some() {
+            break;
         }
     }
     Ok(applied)
 }
 
-enum Brought {
+/// What became of one child.
+enum Brought<S = Seen> {
     AsItWas,
-    Written,
+    Written(S),
     InTheWay(Failure),
+}
+
+/// A child as the API server returned it.
+enum Seen {
+    ServiceAccount(Arc<ServiceAccountView>),
+    Service(Arc<ServiceView>),
+    Headless(Arc<ServiceView>),
+    Budget(Arc<BudgetView>),
+    Claim(i32, Arc<ClaimView>),
+    StatefulSet(Arc<StatefulSetView>),
+}
+
+impl Seen {
+    fn enter(self, observed: &mut Observed) {
+        match self {
+            Self::ServiceAccount(view) => observed.service_account = Some(view),
+            Self::Service(view) => observed.service = Some(view),
+            Self::Headless(view) => observed.headless = Some(view),
+            Self::Budget(view) => observed.budget = Some(view),
+            Self::Claim(ordinal, view) => drop(observed.claims.insert(ordinal, view)),
+            Self::StatefulSet(view) => observed.stateful_set = Some(view),
+        }
+    }
+}
+
+impl<S> Brought<S> {
+    fn map<T>(self, seen: impl FnOnce(S) -> T) -> Brought<T> {
+        match self {
+            Self::AsItWas => Brought::AsItWas,
+            Self::Written(view) => Brought::Written(seen(view)),
+            Self::InTheWay(failure) => Brought::InTheWay(failure),
+        }
+    }
 }
 
 /// One child in hand.
@@ -104,13 +133,39 @@ struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    async fn bring<P>(&self, cache: &Cache<View<P>>, slot: &mut Option<Arc<View<P>>>) -> Result<Brought, ChildError>
+    async fn bring(self, caches: &Caches, observed: &Observed) -> Result<Brought, ChildError> {
+        let (child, name) = (self.child, &self.tenant.target.name);
+        Ok(match child.kind {
+            ChildKind::ServiceAccount => {
+                self.write(&caches.service_accounts, observed.service_account.as_ref()).await?.map(Seen::ServiceAccount)
+            }
+            ChildKind::PodDisruptionBudget => {
+                self.write(&caches.budgets, observed.budget.as_ref()).await?.map(Seen::Budget)
+            }
+            ChildKind::StatefulSet => {
+                self.write(&caches.stateful_sets, observed.stateful_set.as_ref()).await?.map(Seen::StatefulSet)
+            }
+            ChildKind::Service if child.name == names::headless(name) => {
+                self.write(&caches.services, observed.headless.as_ref()).await?.map(Seen::Headless)
+            }
+            ChildKind::Service => self.write(&caches.services, observed.service.as_ref()).await?.map(Seen::Service),
+            ChildKind::PersistentVolumeClaim(ordinal) => {
+                self.write(&caches.claims, observed.claims.get(&ordinal)).await?.map(|view| Seen::Claim(ordinal, view))
+            }
+        })
+    }
+
+    async fn write<P>(
+        &self,
+        cache: &Cache<View<P>>,
+        known: Option<&Arc<View<P>>>,
+    ) -> Result<Brought<Arc<View<P>>>, ChildError>
     where
         P: Project,
-        View<P>: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + DeserializeOwned,
+        View<P>: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
         let api: Api<View<P>> = Api::namespaced(self.client.clone(), &self.tenant.target.namespace);
-        let known = match slot.as_ref() {
+        let known = match known {
             Some(view) if view.is_terminating() => return Ok(Brought::AsItWas),
             Some(view) if view.built_from() == Some(&self.child.built_from) && !self.is_edited(cache, view) => {
                 return Ok(Brought::AsItWas);
@@ -135,8 +190,7 @@ impl Hand<'_> {
                 if let Some(edit) = &view.edited {
                     cache.tolerate(ObjectRef::from_obj(&view), edit.fields);
                 }
-                *slot = Some(cache.wrote(view));
-                Ok(Brought::Written)
+                Ok(Brought::Written(cache.wrote(view)))
             }
             Err(kube::Error::Api(status)) if is_refusal(&status) => Ok(Brought::InTheWay(self.refused(&status))),
             Err(source) => Err(self.error("apply", source)),
@@ -208,7 +262,7 @@ pub async fn remove(
     left |= delete(client, tenant, ChildKind::PodDisruptionBudget, observed.budget.as_deref()).await?;
     left |= delete(client, tenant, ChildKind::ServiceAccount, observed.service_account.as_deref()).await?;
     for claim in &claims {
-        left |= delete(client, tenant, ChildKind::PersistentVolumeClaim, Some(claim)).await?;
+        left |= delete(client, tenant, ChildKind::PersistentVolumeClaim(0), Some(claim)).await?;
     }
     Ok(!left)
 }
@@ -222,7 +276,7 @@ async fn delete<P>(
 ) -> Result<bool, ChildError>
 where
     P: Project,
-    View<P>: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + DeserializeOwned,
+    View<P>: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
 {
     let Some(view) = view else { return Ok(false) };
     if view.is_terminating() {

@@ -31,7 +31,7 @@ use crate::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
-    ledger::{Backend, Entry, Ledger, LedgerError, Micros, Outcome, Record, Seal, Snapshot},
+    ledger::{Backend, Entry, Ledger, LedgerError, Micros, Outcome, Record, Seal, Snapshot, visible},
     lifecycle::State,
 };
 
@@ -314,8 +314,7 @@ impl Pass<'_> {
             &envelope.reason,
             verdict.hop.as_ref().map_or("", |hop| &hop.message),
             envelope.to == Some(State::Failed),
-        )
-        .await;
+        );
         next.shown.status = shown;
         *tenant = next;
         Ok(())
@@ -381,7 +380,7 @@ impl Pass<'_> {
             let news = reason_of(&shown) != reason_of(&before);
             self.write_status(&tenant, &shown).await?;
             if let (true, Standing::Stuck(failure)) = (news && verdict.hop.is_none(), &verdict.standing) {
-                self.publish(failure.reason, &failure.message, true).await;
+                self.publish(failure.reason, &failure.message, true);
             }
         }
         if let Some(at) = verdict.look_again {
@@ -411,8 +410,8 @@ impl Pass<'_> {
         Ok(self.done)
     }
 
-    async fn publish(&self, reason: &str, message: &str, warning: bool) {
-        publish(self.context, &self.object, reason, message, warning).await;
+    fn publish(&self, reason: &str, message: &str, warning: bool) {
+        publish(self.context, &self.object, reason, message, warning);
     }
 }
 
@@ -445,24 +444,28 @@ async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refu
         done.writes += 1;
         if news {
             warn!(uid = %target.uid, namespace = %target.namespace, name = %target.name, reason = refusal.reason(), "refused: {refusal}");
-            publish(context, object, refusal.reason(), &refusal.to_string(), true).await;
+            publish(context, object, refusal.reason(), &refusal.to_string(), true);
         }
     }
     Ok(done)
 }
 
-async fn publish(context: &Context, object: &TenantContainer, reason: &str, message: &str, warning: bool) {
+/// Events are for people who look now; the ledger keeps what counts. So nobody waits for one, and one that is lost is
+/// not worth a second try. There is at most one for each state that begins.
+fn publish(context: &Context, object: &TenantContainer, reason: &str, message: &str, warning: bool) {
     let event = Event {
         type_: if warning { EventType::Warning } else { EventType::Normal },
         reason: reason.to_owned(),
-        note: Some(crate::ledger::visible(message, 1_000)),
+        note: Some(visible(message, 1_000)),
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    // Events are for people who look now; the ledger keeps what counts. One that is lost is not worth a second try.
-    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
-        warn!(error = %error, reason, "an Event was not written");
-    }
+    let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
+    tokio::spawn(async move {
+        if let Err(error) = recorder.publish(&event, &about).await {
+            warn!(error = %error, reason = event.reason, "an Event was not written");
+        }
+    });
 }
 
 fn condition<'a>(status: &'a TenantContainerStatus, name: &str) -> Option<&'a str> {

@@ -26,8 +26,8 @@ pub enum ChildKind {
     Service,
     /// Keeps a drain of nodes from taking all replicas at once.
     PodDisruptionBudget,
-    /// One disk of one replica.
-    PersistentVolumeClaim,
+    /// The disk of the replica with this ordinal.
+    PersistentVolumeClaim(i32),
     /// The replicas.
     StatefulSet,
 }
@@ -39,7 +39,7 @@ impl ChildKind {
             Self::ServiceAccount => "ServiceAccount",
             Self::Service => "Service",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
-            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Self::PersistentVolumeClaim(_) => "PersistentVolumeClaim",
             Self::StatefulSet => "StatefulSet",
         }
     }
@@ -77,7 +77,7 @@ pub fn children(tenant: &Tenant, shape: Shape) -> Vec<Child> {
     ];
     for ordinal in 0..shape.replicas {
         if let Some(claim) = claim::build(tenant, ordinal) {
-            all.push(Child::new(ChildKind::PersistentVolumeClaim, &claim));
+            all.push(Child::new(ChildKind::PersistentVolumeClaim(ordinal), &claim));
         }
     }
     all.push(Child::new(ChildKind::StatefulSet, &stateful_set::build(tenant, shape)));
