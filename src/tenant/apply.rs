@@ -66,7 +66,9 @@ pub async fn apply(
     let (sets, others): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.kind == ChildKind::StatefulSet);
     let mut applied = Applied::default();
     for group in [others, sets] {
-        let hands = group.into_iter().map(|child| Hand { client, tenant, child }.bring(caches, observed));
+        // Collected first: the compiler cannot prove a future over this closure to be Send (rust-lang/rust#102211).
+        let hands: Vec<_> =
+            group.into_iter().map(|child| Hand { client, tenant, child }.bring(caches, observed)).collect();
         let brought: Vec<_> = stream::iter(hands).buffered(AT_ONCE).collect().await;
         for outcome in brought {
             match outcome? {
