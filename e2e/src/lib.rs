@@ -6,4 +6,5 @@ pub mod database;
 pub mod install;
 pub mod kubectl;
 pub mod objects;
+pub mod scale;
 pub mod scenario;

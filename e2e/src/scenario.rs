@@ -161,6 +161,11 @@ impl Scenario {
         Ok(all.map(|event| format!("{}: {}", text(&event["reason"]), text(&event["note"]))).collect())
     }
 
+    /// Has Berth prove its ledger; the error says what does not hold.
+    pub fn verify(&self) -> Result<String, Error> {
+        install::berth(&["verify", "--database-url-file", "/etc/berth/database/url"])
+    }
+
     /// Waits until something that is not a TenantContainer's own state is so.
     pub fn eventually<T>(
         &self,

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use berth_e2e::{audit, install, objects::Tenant};
+use berth_e2e::{audit, install, objects::Tenant, scale};
 
 use crate::alone;
 
@@ -33,16 +33,7 @@ fn a_quiet_minute_and_a_restart_write_nothing_but_the_lease() {
     let mark = audit::mark().unwrap();
     install::restart().unwrap();
     // It leads and has read everything (that is what ready means), and looked at each object once.
-    s.eventually("a pass over each of the four", |_| {
-        let passes = passes(&install::metrics()?);
-        Ok((passes >= 4).then_some(()))
-    })
-    .unwrap();
+    s.eventually("a pass over each of the four", |_| Ok((scale::passes()? >= 4).then_some(()))).unwrap();
     let writes = audit::writes_since(mark).unwrap();
     assert!(writes.is_empty(), "after a restart: {writes:#?}");
-}
-
-fn passes(metrics: &str) -> u64 {
-    let lines = metrics.lines().filter(|line| line.starts_with("controller_runtime_reconcile_total"));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
