@@ -1,7 +1,11 @@
-//! The command `berth`.
+//! The command `berth`: parses and calls, nothing else.
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    berth::cli::main()
+use berth::cli::{Cli, run};
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run(Cli::parse()).await
 }

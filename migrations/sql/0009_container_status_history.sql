@@ -20,6 +20,7 @@ CREATE TABLE berth.container_status_history (
     details_hash bytea        NOT NULL CHECK (octet_length(details_hash) = 32),
     hash         bytea        NOT NULL CHECK (octet_length(hash) = 32),
     details      jsonb,
+    object_kind  varchar(63)  NOT NULL,
     namespace    varchar(253) NOT NULL,
     name         varchar(253) NOT NULL,
     recorded_at  timestamptz  NOT NULL DEFAULT now(),

@@ -1,31 +1,22 @@
 //! `berth crds`: the CustomResourceDefinitions that belong to this very binary.
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{fs, io::Write, path::PathBuf};
 
+use super::{Failure, Verdict};
 use crate::api;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+#[derive(clap::Args)]
+pub(super) struct Args {
     /// Write `NAME.yaml` files here instead of printing one stream of documents.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match print(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("berth crds: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn print(arguments: &Arguments) -> io::Result<()> {
+pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Verdict, Failure> {
     for definition in api::definitions() {
-        let text = api::render(&definition).map_err(io::Error::other)?;
-        match &arguments.out {
-            None => println!("---\n{text}"),
+        let text = api::render(&definition).map_err(std::io::Error::other)?;
+        match &args.out {
+            None => writeln!(out, "---\n{text}")?,
             Some(folder) => {
                 fs::create_dir_all(folder)?;
                 let name = definition.metadata.name.unwrap_or_default();
@@ -33,5 +24,5 @@ fn print(arguments: &Arguments) -> io::Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(Verdict::Well)
 }

@@ -1,39 +1,32 @@
 //! `berth migrate`: brings the ledger's schema up to date.
 
-use std::process::ExitCode;
+use std::io::Write;
 
-use super::DatabaseArguments;
+use super::{Database, Failure, Verdict};
 use crate::ledger::postgres;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+#[derive(clap::Args)]
+pub(super) struct Args {
     /// Only say what would be applied; exit 1 if anything would.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
-    database: DatabaseArguments,
+    database: Database,
 }
 
-pub(super) async fn run(arguments: Arguments) -> ExitCode {
-    let Some(source) = arguments.database.source() else {
-        eprintln!("berth migrate: no database: set DATABASE_URL, or give --database-url-file");
-        return ExitCode::from(2);
-    };
-    let result = if arguments.check { postgres::pending(&source).await } else { postgres::migrate(&source).await };
-    match result {
-        Ok(names) if names.is_empty() => {
-            println!("the ledger's schema is up to date");
-            ExitCode::SUCCESS
-        }
-        Ok(names) => {
-            for name in names {
-                println!("{} {name}", if arguments.check { "missing" } else { "applied" });
-            }
-            ExitCode::from(u8::from(arguments.check))
-        }
-        Err(error) => {
-            eprintln!("berth migrate: {}", error.explain());
-            ExitCode::from(2)
-        }
+pub(super) async fn run(args: &Args, out: &mut impl Write) -> Result<Verdict, Failure> {
+    let source = args.database.source().ok_or_else(|| {
+        Failure::Usage(
+            "which database? Give --database-url-file FILE or --database-url URL, or set DATABASE_URL".to_owned(),
+        )
+    })?;
+    let names = if args.check { postgres::pending(&source).await? } else { postgres::migrate(&source).await? };
+    if names.is_empty() {
+        writeln!(out, "the ledger's schema is up to date")?;
+        return Ok(Verdict::Well);
     }
+    for name in names {
+        writeln!(out, "{} {name}", if args.check { "missing" } else { "applied" })?;
+    }
+    Ok(if args.check { Verdict::NotSo } else { Verdict::Well })
 }

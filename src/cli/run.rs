@@ -8,11 +8,11 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::DatabaseArguments;
+use super::Database;
 use crate::operator;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+#[derive(clap::Args)]
+pub(super) struct Args {
     /// Namespace that the operator runs in: its Lease is there.
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
     namespace: String,
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     #[arg(long, env = "BERTH_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
     #[command(flatten)]
-    database: DatabaseArguments,
+    database: Database,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -40,20 +40,20 @@ enum LogFormat {
     Text,
 }
 
-pub(super) async fn run(arguments: Arguments) -> ExitCode {
+pub(super) async fn run(args: Args) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter);
-    match arguments.log_format {
+    match args.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
     let (stop, stopped) = watch::channel(false);
     let config = operator::Config {
-        namespace: arguments.namespace,
-        pod: arguments.pod,
-        listen: arguments.listen,
-        database: arguments.database.source(),
-        spool: arguments.spool,
+        namespace: args.namespace,
+        pod: args.pod,
+        listen: args.listen,
+        database: args.database.source(),
+        spool: args.spool,
     };
     tokio::spawn(async move {
         told_to_stop().await;

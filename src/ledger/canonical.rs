@@ -42,8 +42,7 @@ fn plain(value: &Value) -> Value {
 /// is transported; so none of them ever reaches a record.
 pub fn visible(text: &str, limit: usize) -> String {
     let mut clean = String::with_capacity(text.len().min(limit));
-    let mut length = 0;
-    for character in text.chars() {
+    for (length, character) in text.chars().enumerate() {
         if length == limit {
             clean.pop();
             clean.push('…');
@@ -54,7 +53,6 @@ pub fn visible(text: &str, limit: usize) -> String {
         } else {
             clean.push(character);
         }
-        length += 1;
     }
     clean
 }

@@ -13,6 +13,7 @@ use super::{
     hash::Hash,
     postgres,
     record::Record,
+    spool::Spool,
 };
 
 /// Where the ledger lives.
@@ -35,6 +36,7 @@ pub struct Ledger {
 #[derive(Clone, Debug)]
 enum Home {
     Database(Arc<postgres::Home>),
+    Spool(Spool),
 }
 
 impl Ledger {
@@ -43,9 +45,10 @@ impl Ledger {
         let home = match &config.database {
             Some(source) => Home::Database(Arc::new(postgres::Home::open(source, &config.writer).await?)),
             None => {
-                return Err(LedgerError::Configuration {
-                    why: "no database is configured: set DATABASE_URL, or name a file that holds it".to_owned(),
-                });
+                let (dir, writer) = (config.spool.clone(), config.writer.clone());
+                // Opening reads the whole journal.
+                let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, &writer)).await;
+                Home::Spool(opened.map_err(|_| LedgerError::Closed)??)
             }
         };
         Ok(Self { home })
@@ -56,6 +59,7 @@ impl Ledger {
         check(&entry)?;
         match &self.home {
             Home::Database(home) => home.submit(entry).await,
+            Home::Spool(spool) => spool.submit(entry).await,
         }
     }
 
@@ -63,6 +67,7 @@ impl Ledger {
     pub async fn head(&self, cluster: Uuid, uid: Uuid) -> Result<Option<KnownHead>, LedgerError> {
         match &self.home {
             Home::Database(home) => home.head(cluster, uid).await,
+            Home::Spool(spool) => spool.head(cluster, uid).await,
         }
     }
 
@@ -70,6 +75,7 @@ impl Ledger {
     pub async fn largest_epoch(&self, cluster: Uuid) -> Result<u64, LedgerError> {
         match &self.home {
             Home::Database(home) => home.largest_epoch(cluster).await,
+            Home::Spool(spool) => spool.largest_epoch(cluster).await,
         }
     }
 
@@ -77,6 +83,7 @@ impl Ledger {
     pub fn backend(&self) -> Backend {
         match &self.home {
             Home::Database(_) => Backend::Database,
+            Home::Spool(_) => Backend::Spool,
         }
     }
 
@@ -84,6 +91,14 @@ impl Ledger {
     pub async fn close(self) {
         match &self.home {
             Home::Database(home) => home.close().await,
+            Home::Spool(spool) => {
+                if let Err(error) = spool.close().await {
+                    tracing::error!(
+                        error = error.explain(),
+                        "the spool did not close; it is repaired at the next start"
+                    );
+                }
+            }
         }
     }
 
@@ -91,6 +106,7 @@ impl Ledger {
     pub fn counters(&self) -> Option<&postgres::Counters> {
         match &self.home {
             Home::Database(home) => Some(home.counters()),
+            Home::Spool(_) => None,
         }
     }
 }

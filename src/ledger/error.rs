@@ -132,8 +132,12 @@ impl LedgerError {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
+            // Some errors repeat their cause in their own words.
+            let said = inner.to_string();
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             cause = inner.source();
         }
         text

@@ -10,13 +10,23 @@ mod error;
 mod hash;
 pub mod postgres;
 pub mod protocol;
+mod reader;
 mod record;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod spool;
+#[cfg(test)]
+mod vectors;
+pub mod verify;
+mod view;
 
 pub use canonical::visible;
 pub use door::{Config, Ledger};
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
+pub use reader::{Reader, Reading, Rows, Verified};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
+pub use view::{ChainId, Found, Moment, Stored, StoredHead};

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource,
@@ -66,9 +66,11 @@ pub async fn apply(
     let (sets, others): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.kind == ChildKind::StatefulSet);
     let mut applied = Applied::default();
     for group in [others, sets] {
-        // Collected first: the compiler cannot prove a future over this closure to be Send (rust-lang/rust#102211).
-        let hands: Vec<_> =
-            group.into_iter().map(|child| Hand { client, tenant, child }.bring(caches, observed)).collect();
+        // Boxed: the compiler cannot see that a stream of borrowing futures may move between threads (rust#102211).
+        let mut hands = vec![];
+        for child in group {
+            hands.push(Hand { client, tenant, child }.bring(caches, observed).boxed());
+        }
         let brought: Vec<_> = stream::iter(hands).buffered(AT_ONCE).collect().await;
         for outcome in brought {
             match outcome? {

@@ -22,7 +22,7 @@ trap '' INT HUP
 dir=$(mktemp -d /tmp/berth-pg-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 "$BIN/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; exit 1; }
-"$BIN/pg_ctl" -D "$dir/data" -s -w -t 60 -l "$dir/log" -o "-k $dir -c listen_addresses='' -c fsync=$FSYNC -c max_connections=300 -c timezone=Asia/Tokyo" start >&2 || { cat "$dir/log" >&2; exit 1; }
+"$BIN/pg_ctl" -D "$dir/data" -s -w -t 60 -l "$dir/log" -o "-k $dir -c listen_addresses='' -c fsync=$FSYNC $MORE -c max_connections=300 -c timezone=Asia/Tokyo" start >&2 || { cat "$dir/log" >&2; exit 1; }
 echo "$dir"
 cat >/dev/null
 "$BIN/pg_ctl" -D "$dir/data" -s -m immediate stop >/dev/null 2>&1 || true
@@ -47,6 +47,8 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         .args(["sh", "-c", SUPERVISOR])
         .env("BIN", bin)
         .env("FSYNC", fsync)
+        // For a closer look: BERTH_TEST_POSTGRES="-c log_min_duration_statement=5".
+        .env("MORE", std::env::var("BERTH_TEST_POSTGRES").unwrap_or_default())
         .env("LC_ALL", "C")
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -91,9 +93,7 @@ impl Database {
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'berth_test') THEN CREATE ROLE berth_test LOGIN; END IF;
             END $$";
         admin.execute(role).await.unwrap();
-        for statement in
-            [format!("CREATE DATABASE {name}"), format!("GRANT CREATE ON DATABASE {name} TO berth_test")]
-        {
+        for statement in [format!("CREATE DATABASE {name}"), format!("GRANT CREATE ON DATABASE {name} TO berth_test")] {
             admin.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
         }
         Self { name }
@@ -102,6 +102,11 @@ impl Database {
     /// The URL for the role without special rights.
     pub fn url(&self) -> String {
         url("berth_test", &self.name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A connection of that role, for looking behind the ledger's back.

@@ -4,7 +4,7 @@
 //! sqlx's options, which nobody prints; SeaORM's own options print their URL, so they are not used).
 //! Must never: fall back to a connection without TLS, except to this very machine.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{
@@ -20,6 +20,9 @@ use crate::ledger::error::LedgerError;
 
 /// The most connections of one process: one writes, the others read. A database serves many processes.
 const POOL: u32 = 4;
+
+/// How long a connection that is given back may take to answer before it is cut.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// Where the database's URL comes from.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,6 +71,16 @@ pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, 
         .acquire_timeout(CALL)
         .idle_timeout(Duration::from_secs(10 * 60))
         .max_lifetime(Duration::from_secs(30 * 60))
+        // A call that timed out gives its connection back in the middle of an answer that may never come. The pool would
+        // wait for it without end, and be short of a connection: four such calls, and nothing goes any more.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                match tokio::time::timeout(RELEASE, connection.ping()).await {
+                    Ok(answered) => answered.map(|()| true),
+                    Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                }
+            })
+        })
         .connect_lazy_with(options);
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }
@@ -80,12 +93,13 @@ fn options(source: &Source, name: &str) -> Result<PgConnectOptions, LedgerError>
     Ok(parsed
         .ssl_mode(mode)
         .application_name(name)
-        // Seconds before ours, so that the server's own answer comes first and says what waited for what.
+        // Shorter than our own, so that the server's answer comes first and says what waited for what. The last one frees
+        // the locks of a batch whose connection went silent.
         .options([
             ("timezone", "UTC"),
             ("statement_timeout", "9s"),
             ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "10s"),
         ])
         .disable_statement_logging())
 }

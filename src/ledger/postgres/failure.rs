@@ -3,7 +3,7 @@
 //! Owns: the line between "this row is bad", "the database is away" and "somebody must change something".
 //! Must never: repeat what was bound or a connection's URL.
 
-use std::sync::Arc;
+use std::{error::Error, io, sync::Arc};
 
 use sea_orm::{DbErr, RuntimeErr};
 
@@ -39,6 +39,9 @@ impl Failure {
     fn shared(doing: &'static str, error: Arc<sqlx::Error>) -> Self {
         let Some(database) = error.as_database_error() else {
             return Self::All(match &*error {
+                sqlx::Error::Tls(cause) => tls(&**cause),
+                // What rustls thinks of the server's certificate comes as this.
+                sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => tls(cause),
                 sqlx::Error::Configuration(cause) => LedgerError::Configuration { why: cause.to_string() },
                 sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
                     LedgerError::Damaged { place: doing.to_owned(), why: error.to_string() }
@@ -72,6 +75,15 @@ impl Failure {
             }
             Self::Conflict(error) | Self::All(error) => error,
         }
+    }
+}
+
+fn tls(cause: &dyn Error) -> LedgerError {
+    LedgerError::Configuration {
+        why: format!(
+            "TLS with the database failed ({cause}); sslrootcert in the URL must name the authority that signed the \
+             server's certificate, which must be for the host in the URL"
+        ),
     }
 }
 

@@ -25,14 +25,14 @@ pub(super) async fn insert(connection: &mut PgConnection, rows: &[(&Record, &Tar
     // A conflict on the key means the same hash, so the same record: one that a head moved back from.
     sqlx::query(
         "INSERT INTO berth.container_status_history (v, kind, cluster_id, uid, sequence, epoch, at, from_state, to_state,
-             reason, actor, generation, operation_id, prev, details_hash, hash, details, namespace, name)
+             reason, actor, generation, operation_id, prev, details_hash, hash, details, object_kind, namespace, name)
          SELECT v, kind, cluster_id, uid, sequence, epoch, at, from_state, to_state, reason, actor, generation,
-                operation_id, prev, details_hash, hash, details::jsonb, namespace, name
+                operation_id, prev, details_hash, hash, details::jsonb, object_kind, namespace, name
          FROM unnest($1::smallint[], $2::text[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::timestamptz[],
                      $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::uuid[], $14::bytea[],
-                     $15::bytea[], $16::bytea[], $17::text[], $18::text[], $19::text[])
+                     $15::bytea[], $16::bytea[], $17::text[], $18::text[], $19::text[], $20::text[])
              AS r (v, kind, cluster_id, uid, sequence, epoch, at, from_state, to_state, reason, actor, generation,
-                   operation_id, prev, details_hash, hash, details, namespace, name)
+                   operation_id, prev, details_hash, hash, details, object_kind, namespace, name)
          ON CONFLICT DO NOTHING",
     )
     .bind(columns.versions)
@@ -52,6 +52,7 @@ pub(super) async fn insert(connection: &mut PgConnection, rows: &[(&Record, &Tar
     .bind(columns.details_hashes)
     .bind(columns.hashes)
     .bind(columns.details)
+    .bind(columns.object_kinds)
     .bind(columns.namespaces)
     .bind(columns.names)
     .execute(connection)
@@ -80,6 +81,7 @@ struct Columns<'a> {
     details_hashes: Vec<&'a [u8]>,
     hashes: Vec<&'a [u8]>,
     details: Vec<Option<&'a str>>,
+    object_kinds: Vec<&'a str>,
     namespaces: Vec<&'a str>,
     names: Vec<&'a str>,
 }
@@ -123,6 +125,7 @@ impl<'a> Columns<'a> {
             columns.details_hashes.push(details.as_bytes());
             columns.hashes.push(record.hash_ref());
             columns.details.push(record.details());
+            columns.object_kinds.push(&target.kind);
             columns.namespaces.push(&target.namespace);
             columns.names.push(&target.name);
         }

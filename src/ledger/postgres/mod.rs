@@ -27,5 +27,5 @@ pub use connect::{Source, connect};
 pub use home::Home;
 pub use read::{Reader, Rows};
 pub use schema::{migrate, pending};
-pub use stored::{Row, Stored, StoredHead, StoredOperation, StoredWriter};
+pub use stored::{StoredOperation, StoredWriter};
 pub use writer::Counters;

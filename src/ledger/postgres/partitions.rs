@@ -54,22 +54,9 @@ impl Months {
         Ok(months)
     }
 
-    /// Why a record with this time cannot be kept; none where it can.
-    pub(super) fn refuses(at: Micros) -> Option<String> {
-        let near = Month::of(at).zip(Month::now()).is_some_and(|(month, now)| month.is_near(now));
-        (!near).then(|| {
-            let when = Timestamp::from_microsecond(at.0)
-                .map_or_else(|_| format!("{} µs since 1970", at.0), |moment| moment.to_string());
-            format!(
-                "its time, {when}, lies outside of the {BEHIND} months before and {AHEAD} after this one; \
-                 is a clock wrong?"
-            )
-        })
-    }
-
-    /// Makes a month where it is missing.
-    pub(super) async fn ensure(&mut self, pool: &PgPool, month: Month) -> Result<(), Failure> {
-        if self.0.contains(&month) { Ok(()) } else { self.make(pool, month, month).await }
+    /// Whether this month is known to exist.
+    pub(super) fn has(&self, month: Month) -> bool {
+        self.0.contains(&month)
     }
 
     /// Forgets what exists: a record found its month gone.
@@ -77,7 +64,8 @@ impl Months {
         self.0.clear();
     }
 
-    async fn make(&mut self, pool: &PgPool, first: Month, last: Month) -> Result<(), Failure> {
+    /// Makes the months from the first to the last, where they are missing.
+    pub(super) async fn make(&mut self, pool: &PgPool, first: Month, last: Month) -> Result<(), Failure> {
         let made: Vec<String> = within("making months of the history", async {
             sqlx::query_scalar("SELECT berth.make_partitions($1::text::date, $2::text::date)")
                 .bind(first.first_day())
@@ -91,6 +79,21 @@ impl Months {
         }
         self.0.extend((first.0..=last.0).map(Month));
         Ok(())
+    }
+}
+
+/// The month of a record with this time; or why it cannot be kept.
+pub(super) fn admit(at: Micros) -> Result<Month, String> {
+    match Month::of(at).zip(Month::now()) {
+        Some((month, now)) if month.is_near(now) => Ok(month),
+        _ => {
+            let when = Timestamp::from_microsecond(at.0)
+                .map_or_else(|_| format!("{} µs since 1970", at.0), |moment| moment.to_string());
+            Err(format!(
+                "its time, {when}, lies outside of the {BEHIND} months before and {AHEAD} after this one; \
+                 is a clock wrong?"
+            ))
+        }
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! Keyset pages, never OFFSET or a count over the history. Must never: write.
 
-use std::{future::Future, pin::Pin};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    future::Future,
+    pin::Pin,
+};
 
 use futures::{Stream, StreamExt, stream};
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, NullOrdering},
+    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    prelude::DateTimeUtc, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -15,15 +19,18 @@ use super::{
     bounds::within_orm,
     connect::{Source, connect},
     entity::{
-        container_status_history as history, ledger_heads as heads, ledger_writers, operation_logs, tenant_containers,
+        container_status_history as history, containers, index_metadata, ledger_heads as heads, ledger_writers,
+        namespaces, operation_logs, tenant_containers,
     },
     schema,
-    stored::{Row, Stored, StoredHead, StoredOperation, StoredWriter, moment},
+    stored::{HeadsRow, HistoryRow, StoredOperation, StoredWriter, moment, snapshot},
 };
 use crate::ledger::{
     entry::KnownHead,
     error::LedgerError,
+    hash::Hash,
     record::{Head, Micros},
+    view::{ChainId, Found, Moment, Stored, StoredHead},
 };
 
 /// Rows of a page: small enough for memory, large enough that the round trips do not count.
@@ -47,22 +54,44 @@ impl Reader {
         Ok(Self { db })
     }
 
-    /// Every record of every object that had this name, by time; in one cluster, or in all.
+    /// Every record of every object that had this name, life after life, each by its sequence; in one cluster, or in
+    /// all.
     pub async fn timeline(
         &self,
         cluster: Option<Uuid>,
         namespace: &str,
         name: &str,
-    ) -> Result<Vec<Stored>, LedgerError> {
+    ) -> Result<Vec<Moment>, LedgerError> {
         let select = history::Entity::find()
             .filter(history::Column::Namespace.eq(namespace))
             .filter(history::Column::Name.eq(name))
             .filter(Condition::all().add_option(cluster.map(|cluster| history::Column::ClusterId.eq(cluster))))
-            .order_by_asc(history::Column::At)
-            .order_by_asc(history::Column::Uid)
-            .order_by_asc(history::Column::Sequence);
+            .order_by_asc(history::Column::At);
         let rows = within_orm("reading a timeline", select.all(&self.db)).await?;
-        rows.into_iter().map(Stored::try_from).collect()
+        // By the first moment of each life; within one, by place.
+        let mut order: Vec<ChainId> = vec![];
+        let mut lives: HashMap<ChainId, BTreeMap<(u64, Hash), HistoryRow>> = HashMap::new();
+        for row in rows {
+            let row = HistoryRow::try_from(row)?;
+            let chain = ChainId { cluster: row.target.cluster, uid: row.target.uid };
+            let life = lives.entry(chain).or_insert_with(|| {
+                order.push(chain);
+                BTreeMap::new()
+            });
+            life.insert((row.record.envelope().seq, row.hash), row);
+        }
+        let mut moments = vec![];
+        for chain in order {
+            let life = lives.remove(&chain).unwrap_or_default();
+            let head = head(&self.db, chain.cluster, chain.uid).await?.map(|known| known.head);
+            let line = line(&life, head);
+            moments.extend(life.into_values().map(|HistoryRow { record, hash, target }| Moment {
+                superseded: !line.contains(&hash),
+                target,
+                record,
+            }));
+        }
+        Ok(moments)
     }
 
     /// The audit of one object, by time.
@@ -75,22 +104,55 @@ impl Reader {
         rows.into_iter().map(StoredOperation::try_from).collect()
     }
 
-    /// The service of this user: the live row, else the one that was deleted last.
-    pub async fn find(&self, user: &str, service: &str) -> Result<Option<Row>, LedgerError> {
+    /// The services that this user has or had under this name: the living first, then the youngest.
+    pub async fn find(&self, user: &str, service: &str) -> Result<Vec<Found>, LedgerError> {
+        const DOING: &str = "looking for a service";
         let select = tenant_containers::Entity::find()
             .filter(tenant_containers::Column::UserId.eq(user))
             .filter(tenant_containers::Column::ServiceName.eq(service))
             .order_by_asc(tenant_containers::Column::Deleted)
-            .order_by_with_nulls(tenant_containers::Column::CreatedAt, Order::Desc, NullOrdering::Last)
-            .limit(1);
-        let row = within_orm("looking for a service", select.one(&self.db)).await?;
-        row.map(Row::try_from).transpose()
+            .order_by_desc(tenant_containers::Column::CreatedAt)
+            .order_by_asc(tenant_containers::Column::Id);
+        let mut found = vec![];
+        for row in within_orm(DOING, select.all(&self.db)).await? {
+            found.push(within_orm(DOING, self.parts(row)).await??);
+        }
+        Ok(found)
+    }
+
+    /// The row with its parts.
+    async fn parts(&self, row: tenant_containers::Model) -> Result<Result<Found, LedgerError>, DbErr> {
+        let (cluster, uid) = (row.cluster_id, row.id);
+        let namespace = namespaces::Entity::find_by_id((cluster, row.namespace_id)).one(&self.db).await?;
+        let indexes = index_metadata::Entity::find()
+            .filter(index_metadata::Column::ClusterId.eq(cluster))
+            .filter(index_metadata::Column::TenantContainerId.eq(uid))
+            .order_by_asc(index_metadata::Column::Name)
+            .all(&self.db)
+            .await?;
+        // Those of the last sight; what was gone by then kept the moment at which it was seen last.
+        let replicas = containers::Entity::find()
+            .filter(containers::Column::ClusterId.eq(cluster))
+            .filter(containers::Column::TenantContainerId.eq(uid))
+            .filter(containers::Column::ObservedAt.eq(row.observed_at))
+            .order_by_asc(containers::Column::Name)
+            .all(&self.db)
+            .await?;
+        let end = heads::Entity::find_by_id((cluster, uid)).one(&self.db).await?;
+        let Some(namespace) = namespace else {
+            return Ok(Err(LedgerError::Damaged {
+                place: format!("berth.tenant_containers at {uid}"),
+                why: "its namespace has no row".to_owned(),
+            }));
+        };
+        Ok(found(row, namespace, indexes, replicas, end))
     }
 
     /// Every record, by cluster, object and sequence: what `berth verify` walks. Read [`Self::heads`] first: then every
     /// head is found in its chain, also while records come in.
     pub fn chains(&self) -> Rows<'_, Stored> {
         pages(
+            |row: history::Model| HistoryRow::try_from(row).map(HistoryRow::unchecked),
             |row: &history::Model| (row.cluster_id, row.uid, row.sequence, row.hash.clone()),
             |after| {
                 let behind = after.map(|(cluster, uid, sequence, hash): (Uuid, Uuid, i64, Vec<u8>)| {
@@ -117,9 +179,42 @@ impl Reader {
         )
     }
 
+    /// Every record of the audit, by cluster, operation and phase.
+    pub fn audit(&self) -> Rows<'_, StoredOperation> {
+        pages(
+            StoredOperation::try_from,
+            |row: &operation_logs::Model| (row.cluster_id, row.operation_id, row.phase.clone(), row.at),
+            |after| {
+                let behind = after.map(|(cluster, operation, phase, at): (Uuid, Uuid, String, DateTimeUtc)| {
+                    Expr::cust_with_values(
+                        "(cluster_id, operation_id, phase, at) > ($1, $2, $3, $4)",
+                        [
+                            sea_orm::Value::from(cluster),
+                            sea_orm::Value::from(operation),
+                            sea_orm::Value::from(phase),
+                            sea_orm::Value::from(at),
+                        ],
+                    )
+                });
+                let select = operation_logs::Entity::find()
+                    .filter(Condition::all().add_option(behind))
+                    .order_by_asc(operation_logs::Column::ClusterId)
+                    .order_by_asc(operation_logs::Column::OperationId)
+                    .order_by_asc(operation_logs::Column::Phase)
+                    .order_by_asc(operation_logs::Column::At)
+                    .limit(PAGE);
+                within_orm("reading the audit", select.all(&self.db))
+            },
+        )
+    }
+
     /// Every head, by cluster and object.
     pub fn heads(&self) -> Rows<'_, StoredHead> {
         pages(
+            |row: heads::Model| {
+                let HeadsRow { chain, known, at: _ } = row.try_into()?;
+                Ok(StoredHead { chain, head: known.head })
+            },
             |row: &heads::Model| (row.cluster_id, row.uid),
             |after| {
                 let behind = after.map(|(cluster, uid): (Uuid, Uuid)| {
@@ -146,10 +241,40 @@ impl Reader {
     }
 }
 
+fn found(
+    row: tenant_containers::Model,
+    namespace: namespaces::Model,
+    indexes: Vec<index_metadata::Model>,
+    replicas: Vec<containers::Model>,
+    end: Option<heads::Model>,
+) -> Result<Found, LedgerError> {
+    let mut snapshot = snapshot(row, namespace, indexes, replicas)?;
+    let mut since = snapshot.observed_at;
+    // The chain knows better, where a snapshot was refused.
+    if let Some(end) = end {
+        let HeadsRow { chain: _, known, at } = end.try_into()?;
+        (snapshot.head, snapshot.state, since) = (known.head, known.state.or(snapshot.state), at);
+    }
+    Ok(Found { snapshot, since })
+}
+
+/// The hashes on the way from the chain's end back to its first record; all others have lost.
+fn line(life: &BTreeMap<(u64, Hash), HistoryRow>, head: Option<Head>) -> HashSet<Hash> {
+    let mut line = HashSet::new();
+    let mut next = head;
+    while let Some(place) = next {
+        line.insert(place.hash);
+        next = life
+            .get(&(place.sequence, place.hash))
+            .and_then(|row| Some(Head { sequence: place.sequence.checked_sub(1)?, hash: row.record.envelope().prev }));
+    }
+    line
+}
+
 /// The end of one chain.
 pub(super) async fn head(db: &DatabaseConnection, cluster: Uuid, uid: Uuid) -> Result<Option<KnownHead>, LedgerError> {
     let row = within_orm("reading a head", heads::Entity::find_by_id((cluster, uid)).one(db)).await?;
-    Ok(row.map(StoredHead::try_from).transpose()?.map(|stored| stored.known))
+    Ok(row.map(HeadsRow::try_from).transpose()?.map(|row| row.known))
 }
 
 /// The largest epoch that wrote into a chain of this cluster; 0 where none did.
@@ -157,7 +282,7 @@ pub(super) async fn largest_epoch(db: &DatabaseConnection, cluster: Uuid) -> Res
     let select =
         heads::Entity::find().filter(heads::Column::ClusterId.eq(cluster)).order_by_desc(heads::Column::Epoch).limit(1);
     let row = within_orm("reading the largest epoch", select.one(db)).await?;
-    Ok(row.map(StoredHead::try_from).transpose()?.map_or(0, |stored| stored.known.epoch))
+    Ok(row.map(HeadsRow::try_from).transpose()?.map_or(0, |row| row.known.epoch))
 }
 
 /// One record by its whole key, so that only its month is looked at.
@@ -167,20 +292,24 @@ pub(super) async fn record_at(
     uid: Uuid,
     place: Head,
     at: Micros,
-) -> Result<Option<Stored>, LedgerError> {
+) -> Result<Option<HistoryRow>, LedgerError> {
     let Some(at) = moment(at) else { return Ok(None) };
     // In the order of the entity's columns.
     let key = (cluster, uid, place.sequence.cast_signed(), at, place.hash.as_bytes().to_vec());
     let row = within_orm("reading a record", history::Entity::find_by_id(key).one(db)).await?;
-    row.map(Stored::try_from).transpose()
+    row.map(HistoryRow::try_from).transpose()
 }
 
 /// A stream over pages: `fetch` gets the key of the last row seen.
-fn pages<'a, M, K, T, F, P>(key: impl Fn(&M) -> K + Send + 'a, fetch: F) -> Rows<'a, T>
+fn pages<'a, M, K, T, F, P>(
+    into: impl Fn(M) -> Result<T, LedgerError> + Copy + Send + 'a,
+    key: impl Fn(&M) -> K + Send + 'a,
+    fetch: F,
+) -> Rows<'a, T>
 where
     M: Send + 'a,
     K: Send + 'a,
-    T: TryFrom<M, Error = LedgerError> + Send + 'a,
+    T: Send + 'a,
     F: Fn(Option<K>) -> P + Send + 'a,
     P: Future<Output = Result<Vec<M>, LedgerError>> + Send + 'a,
 {
@@ -189,7 +318,7 @@ where
         After(K),
         Done,
     }
-    let steps = stream::unfold((Next::First, key, fetch), async |(next, key, fetch)| {
+    let steps = stream::unfold((Next::First, key, fetch), move |(next, key, fetch)| async move {
         let after = match next {
             Next::First => None,
             Next::After(last) => Some(last),
@@ -202,7 +331,7 @@ where
                     Some(last) if rows.len() as u64 == PAGE => Next::After(key(last)),
                     _ => Next::Done,
                 };
-                (rows.into_iter().map(T::try_from).collect(), next)
+                (rows.into_iter().map(into).collect(), next)
             }
         };
         Some((stream::iter(items), (next, key, fetch)))

@@ -1,37 +1,59 @@
 //! Rows back into the ledger's words. Columns make bytes anew: equal fields, equal bytes, equal hash.
 //!
 //! Must never: believe a row. A row whose words the ledger does not know is an error that names it; a row that was
-//! altered within them gives a record whose hash differs from [`Stored::hash`].
+//! altered within them gives a record whose hash differs from the one in its column.
 
 use sea_orm::prelude::{DateTimeUtc, Json};
 use uuid::Uuid;
 
 use super::{
-    entity::{container_status_history, ledger_heads, ledger_writers, operation_logs, tenant_containers},
+    entity::{
+        container_status_history, containers, index_metadata, ledger_heads, ledger_writers, namespaces, operation_logs,
+        tenant_containers,
+    },
     time::micros,
 };
 use crate::{
     ledger::{
         canonical,
-        entry::{KnownHead, OperationOutcome, Target},
+        entry::{Index, KnownHead, Namespace, OperationOutcome, Replica, Snapshot, Target},
         error::LedgerError,
         hash::Hash,
         record::{Actor, Envelope, Head, Kind, Micros, Record},
+        view::{ChainId, Stored},
     },
     lifecycle::State,
 };
 
-/// A record of a chain as the database has it, with the names of its object.
+/// A row of the history.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
+pub(super) struct HistoryRow {
     /// Made from the columns.
-    pub record: Record,
-    /// The hash in its column; anything but `record.hash()` means that somebody altered the row.
-    pub hash: Hash,
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
+    pub(super) record: Record,
+    /// The hash in its column.
+    pub(super) hash: Hash,
+    /// Its object.
+    pub(super) target: Target,
+}
+
+impl HistoryRow {
+    /// As verification takes it: unchecked.
+    pub(super) fn unchecked(self) -> Stored {
+        let Self { record, hash, target } = self;
+        let (chain, sequence) = (ChainId { cluster: target.cluster, uid: target.uid }, record.envelope().seq);
+        Stored {
+            chain,
+            sequence,
+            bytes: record.bytes().to_owned(),
+            hash,
+            details: record.details().map(str::to_owned),
+            place: place_of(target.uid, sequence),
+        }
+    }
+}
+
+fn place_of(uid: Uuid, sequence: impl std::fmt::Display) -> String {
+    format!("berth.container_status_history at {uid} sequence {sequence}")
 }
 
 /// A record of the audit as the database has it.
@@ -47,17 +69,12 @@ pub struct StoredOperation {
     pub outcome: Option<OperationOutcome>,
 }
 
-/// The end of a chain as `ledger_heads` has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredHead {
-    /// Cluster.
-    pub cluster: Uuid,
-    /// Object.
-    pub uid: Uuid,
-    /// The end.
-    pub known: KnownHead,
-    /// The time of the last record.
-    pub at: Micros,
+/// A row of `ledger_heads`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeadsRow {
+    pub(super) chain: ChainId,
+    pub(super) known: KnownHead,
+    pub(super) at: Micros,
 }
 
 /// A writer as `ledger_writers` has it.
@@ -73,48 +90,7 @@ pub struct StoredWriter {
     pub moved_at: Micros,
 }
 
-/// A row of `tenant_containers`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// The object.
-    pub target: Target,
-    /// Tenant organisation.
-    pub tenant_org: String,
-    /// User.
-    pub user: String,
-    /// Service name.
-    pub service_name: String,
-    /// Replicas asked for.
-    pub replicas: i32,
-    /// CPU for each replica, in thousandths of a core.
-    pub cpu_millis: i64,
-    /// Memory for each replica, in bytes.
-    pub memory_bytes: i64,
-    /// Disk for each replica, in bytes.
-    pub disk_bytes: i64,
-    /// GPUs for each replica.
-    pub gpu_count: i32,
-    /// Vector dimension as declared.
-    pub dimension: Option<i32>,
-    /// Vector count as declared.
-    pub vector_count: Option<i64>,
-    /// The state; none before the first record.
-    pub state: Option<State>,
-    /// When the object was made.
-    pub created_at: Micros,
-    /// When the row was last written.
-    pub sync_time: Micros,
-    /// Whether the object is gone.
-    pub deleted: bool,
-    /// The spec as it was last.
-    pub spec: Json,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// The chain's end that this belongs to.
-    pub head: Head,
-}
-
-impl TryFrom<container_status_history::Model> for Stored {
+impl TryFrom<container_status_history::Model> for HistoryRow {
     type Error = LedgerError;
 
     fn try_from(row: container_status_history::Model) -> Result<Self, LedgerError> {
@@ -137,11 +113,12 @@ impl TryFrom<container_status_history::Model> for Stored {
             details_hash,
             hash,
             details,
+            object_kind,
             namespace,
             name,
             recorded_at: _,
         } = row;
-        let place = || format!("berth.container_status_history at {uid} sequence {sequence}");
+        let place = || place_of(uid, sequence);
         let envelope = Envelope {
             v: number(&place, "v", i64::from(v))?,
             kind: word(&place, "kind", &kind)?,
@@ -160,7 +137,8 @@ impl TryFrom<container_status_history::Model> for Stored {
             details: digest(&place, "details_hash", &details_hash)?,
         };
         let record = Record::from_envelope(envelope, details.as_ref().map(canonical::encode));
-        Ok(Self { record, hash: digest(&place, "hash", &hash)?, namespace, name })
+        let target = Target { cluster: cluster_id, uid, kind: object_kind, namespace, name };
+        Ok(Self { record, hash: digest(&place, "hash", &hash)?, target })
     }
 }
 
@@ -223,7 +201,7 @@ impl TryFrom<operation_logs::Model> for StoredOperation {
     }
 }
 
-impl TryFrom<ledger_heads::Model> for StoredHead {
+impl TryFrom<ledger_heads::Model> for HeadsRow {
     type Error = LedgerError;
 
     fn try_from(row: ledger_heads::Model) -> Result<Self, LedgerError> {
@@ -237,7 +215,7 @@ impl TryFrom<ledger_heads::Model> for StoredHead {
             state: state(&place, to)?,
             prev: digest(&place, "prev", &prev)?,
         };
-        Ok(Self { cluster, uid, known, at: micros(at) })
+        Ok(Self { chain: ChainId { cluster, uid }, known, at: micros(at) })
     }
 }
 
@@ -252,58 +230,121 @@ impl TryFrom<ledger_writers::Model> for StoredWriter {
     }
 }
 
-impl TryFrom<tenant_containers::Model> for Row {
-    type Error = LedgerError;
+/// A row of `tenant_containers` with its parts, as the snapshot that it came from.
+pub(super) fn snapshot(
+    row: tenant_containers::Model,
+    namespace_row: namespaces::Model,
+    indexes: Vec<index_metadata::Model>,
+    replicas_seen: Vec<containers::Model>,
+) -> Result<Snapshot, LedgerError> {
+    // Every column by name: a new one does not compile until somebody decides about it.
+    let tenant_containers::Model {
+        cluster_id,
+        id,
+        tenant_org_id,
+        user_id,
+        service_name,
+        namespace_id: _,
+        namespace,
+        name,
+        replicas,
+        cpu,
+        memory,
+        disk,
+        gpu_count,
+        dimension,
+        vector_count,
+        status,
+        created_at,
+        sync_time: _,
+        deleted: _,
+        spec,
+        generation,
+        sequence,
+        epoch,
+        head,
+        observed_at,
+    } = row;
+    let place = || format!("berth.tenant_containers at {id}");
+    Ok(Snapshot {
+        target: Target { cluster: cluster_id, uid: id, kind: "TenantContainer".to_owned(), namespace, name },
+        namespace: Namespace {
+            uid: namespace_row.id,
+            name: namespace_row.name,
+            labels: serde_json::from_value(namespace_row.labels)
+                .map_err(|error| damaged(&place, "namespace labels", &error.to_string()))?,
+        },
+        tenant_org: tenant_org_id,
+        user: user_id,
+        service_name,
+        replicas,
+        cpu_millis: cpu,
+        memory_bytes: memory,
+        disk_bytes: disk,
+        gpu_count,
+        dimension,
+        vector_count,
+        state: state(&place, status)?,
+        created_at: micros(created_at),
+        observed_at: micros(observed_at),
+        generation,
+        epoch: number(&place, "epoch", epoch)?,
+        head: Head { sequence: number(&place, "sequence", sequence)?, hash: digest(&place, "head", &head)? },
+        spec,
+        indexes: indexes.into_iter().map(index).collect(),
+        replicas_seen: replicas_seen.into_iter().map(replica).collect(),
+    })
+}
 
-    fn try_from(row: tenant_containers::Model) -> Result<Self, LedgerError> {
-        let tenant_containers::Model {
-            cluster_id,
-            id,
-            tenant_org_id,
-            user_id,
-            service_name,
-            namespace_id: _,
-            namespace,
-            name,
-            replicas,
-            cpu,
-            memory,
-            disk,
-            gpu_count,
-            dimension,
-            vector_count,
-            status,
-            created_at,
-            sync_time,
-            deleted,
-            spec,
-            generation,
-            sequence,
-            epoch: _,
-            head,
-            observed_at: _,
-        } = row;
-        let place = || format!("berth.tenant_containers at {id}");
-        Ok(Self {
-            target: Target { cluster: cluster_id, uid: id, kind: "TenantContainer".to_owned(), namespace, name },
-            tenant_org: tenant_org_id,
-            user: user_id,
-            service_name,
-            replicas,
-            cpu_millis: cpu,
-            memory_bytes: memory,
-            disk_bytes: disk,
-            gpu_count,
-            dimension,
-            vector_count,
-            state: state(&place, status)?,
-            created_at: micros(created_at),
-            sync_time: micros(sync_time),
-            deleted,
-            spec,
-            generation,
-            head: Head { sequence: number(&place, "sequence", sequence)?, hash: digest(&place, "head", &head)? },
-        })
+fn index(row: index_metadata::Model) -> Index {
+    let index_metadata::Model {
+        cluster_id: _,
+        tenant_container_id: _,
+        name,
+        dimension,
+        metric,
+        declared_count,
+        observed_count: _,
+        sync_time: _,
+    } = row;
+    Index { name, dimension, metric, declared_count }
+}
+
+fn replica(row: containers::Model) -> Replica {
+    let containers::Model {
+        cluster_id: _,
+        id,
+        tenant_container_id: _,
+        namespace_id: _,
+        namespace: _,
+        name,
+        node,
+        image,
+        image_digest,
+        cpu: _,
+        memory: _,
+        gpu_count: _,
+        status,
+        reason,
+        ready,
+        restarts,
+        started_at,
+        finished_at,
+        observed_at: _,
+        sync_time: _,
+    } = row;
+    Replica {
+        uid: id,
+        name,
+        node,
+        image,
+        image_digest: (!image_digest.is_empty()).then_some(image_digest),
+        state: status,
+        reason,
+        ready,
+        restarts,
+        started_at: started_at.map(micros),
+        finished_at: finished_at.map(micros),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Must never: hold more than the queue's bound; let one entry's refusal answer another's waiter.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,13 +20,14 @@ use super::{
     batch::{self, Item, Marks, Verdict},
     chain,
     failure::{Failure, Refusal},
-    partitions::{Month, Months},
+    partitions::{self as months, Month, Months},
     quarantine::{self, Refused},
     writers,
 };
 use crate::ledger::{
     entry::{Backend, Entry, Outcome},
     error::LedgerError,
+    record::Micros,
 };
 
 /// The most entries in one transaction. Measured: beyond 1,000 rows a batch is not faster, only later.
@@ -132,37 +133,41 @@ impl Writer {
         }
     }
 
-    /// Sees to it that every record has its month; one whose time is out of bounds, or whose month cannot be made, is
-    /// put away.
+    /// Sees to it that every record has its month. One whose time is out of bounds is put away; one whose month cannot be
+    /// made is told why, for it is not to blame; the rest goes on.
     async fn with_months(&mut self, batch: Vec<Work>) -> Vec<Work> {
         let mut kept = Vec::with_capacity(batch.len());
+        let mut failed: HashMap<Month, LedgerError> = HashMap::new();
+        let mut away: Option<LedgerError> = None;
         for work in batch {
-            let (Entry::Chained { record, .. } | Entry::Operation { record, .. }) = &work.entry else {
+            let Some(at) = time(&work.entry) else {
                 kept.push(work);
                 continue;
             };
-            let at = record.envelope().at;
-            let refusal = match (Months::refuses(at), Month::of(at)) {
-                (None, Some(month)) => match self.months.ensure(self.db.get_postgres_connection_pool(), month).await {
-                    Ok(()) => None,
-                    Err(Failure::Conflict(error) | Failure::All(error)) if !is_refusal(&error) => {
-                        // The batch will meet the same error, and answers for all.
-                        tracing::warn!(error = error.explain(), "a month of the ledger could not be made");
-                        None
-                    }
-                    Err(failure) => {
-                        let error = failure.into_error("making a month of the history");
-                        Some(Refusal { sqlstate: String::new(), message: error.explain() })
-                    }
-                },
-                (why, _) => Some(Refusal { sqlstate: String::new(), message: why.unwrap_or_default() }),
-            };
-            match refusal {
-                None => kept.push(work),
-                Some(refusal) => {
+            let month = match months::admit(at) {
+                Ok(month) => month,
+                Err(why) => {
+                    let refusal = Refusal { sqlstate: String::new(), message: why };
                     let answer = self.put_away(Refused::from(&work.entry), &work.entry, &refusal).await;
                     let _ = work.answer.send(answer);
+                    continue;
                 }
+            };
+            if !self.months.has(month)
+                && away.is_none()
+                && !failed.contains_key(&month)
+                && let Err(failure) = self.months.make(self.db.get_postgres_connection_pool(), month, month).await
+            {
+                let error = failure.into_error("making a month of the history");
+                tracing::warn!(error = error.explain(), "a month of the ledger could not be made");
+                match error {
+                    LedgerError::Unavailable { .. } | LedgerError::TimedOut { .. } => away = Some(error),
+                    error => drop(failed.insert(month, error)),
+                }
+            }
+            match away.as_ref().filter(|_| !self.months.has(month)).or_else(|| failed.get(&month)) {
+                None => kept.push(work),
+                Some(error) => drop(work.answer.send(Err(error.clone()))),
             }
         }
         kept
@@ -181,8 +186,10 @@ impl Writer {
                 Err(Failure::Conflict(_)) if tries < 3 => self.settle().await?,
                 Err(Failure::NoPartition(_)) if tries < 2 => {
                     self.months.forget();
-                    for month in items.iter().filter_map(|item| month(&item.entry)) {
-                        self.months.ensure(self.db.get_postgres_connection_pool(), month).await?;
+                    for month in items.iter().filter_map(|item| months::admit(time(&item.entry)?).ok()) {
+                        if !self.months.has(month) {
+                            self.months.make(self.db.get_postgres_connection_pool(), month, month).await?;
+                        }
                     }
                 }
                 Err(Failure::Row(_) | Failure::NoPartition(_)) => {
@@ -331,13 +338,10 @@ pub(super) fn subject(entry: &Entry) -> String {
     }
 }
 
-fn month(entry: &Entry) -> Option<Month> {
+/// The time that decides in which month a record lies.
+fn time(entry: &Entry) -> Option<Micros> {
     match entry {
-        Entry::Chained { record, .. } | Entry::Operation { record, .. } => Month::of(record.envelope().at),
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } => Some(record.envelope().at),
         Entry::Present(_) => None,
     }
-}
-
-const fn is_refusal(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Refused { .. })
 }

@@ -28,6 +28,7 @@ pub struct Model {
     pub hash: Vec<u8>,
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub details: Option<Json>,
+    pub object_kind: String,
     pub namespace: String,
     pub name: String,
     pub recorded_at: DateTimeUtc,

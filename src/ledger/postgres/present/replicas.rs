@@ -115,12 +115,12 @@ async fn write(connection: &mut PgConnection, columns: &Columns<'_>) -> Result<(
     Ok(())
 }
 
-/// Replicas of these owners that are no longer seen are over. Their rows stay.
+/// Replicas of these owners that are no longer seen are over. Their rows stay, with the moment of the last sight.
 async fn end_the_gone(connection: &mut PgConnection, seen: &Columns<'_>, owners: &Owners) -> Result<(), Failure> {
     sqlx::query(
         "UPDATE berth.containers c
          SET status = 'terminated', ready = false, finished_at = coalesce(c.finished_at, o.observed_at),
-             observed_at = o.observed_at, sync_time = now()
+             sync_time = now()
          FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS o (cluster_id, id, observed_at)
          WHERE c.cluster_id = o.cluster_id AND c.tenant_container_id = o.id AND c.status <> 'terminated'
            AND NOT EXISTS (SELECT FROM unnest($4::uuid[], $5::uuid[]) AS r (cluster_id, id)

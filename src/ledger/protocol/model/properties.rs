@@ -14,7 +14,7 @@ pub(super) struct Invariant {
 }
 
 /// Every invariant. Those of the second half speak of states in which nothing helpful is left to
-/// do: from every state the helpful steps lead to one of them, and every one of them is visited.
+/// do (`tests::the_helpful_steps_come_to_an_end`).
 pub(super) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "shown_records_have_a_home",

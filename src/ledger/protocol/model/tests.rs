@@ -153,7 +153,16 @@ fn no_interleaving_breaks_an_invariant_deep() {
         with("deep: three leaders, down", three, Faults { cuts: 1, ..CALM }),
         with("deep: three leaders, database restored", three, Faults { db_restores: 1, ..CALM }),
     ] {
-        explore_symmetric(config, bound);
+        let only = std::env::var("MODEL_ONLY").unwrap_or_default();
+        if !config.name.contains(&only) {
+            continue;
+        }
+        // Canonical names cost more than they save with two leaders; with three they pay.
+        if config.leaders == 2 {
+            explore(config, bound);
+        } else {
+            explore_symmetric(config, bound);
+        }
     }
 }
 

@@ -1,0 +1,178 @@
+//! Reading the ledger, whichever home it is in.
+//!
+//! Owns: the questions of the reading commands, one arm for each home. Must never: write; interpret an answer.
+
+use std::{path::PathBuf, pin::Pin};
+
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+
+use super::{
+    error::LedgerError,
+    postgres,
+    record::Record,
+    spool::{self, read},
+    verify::{Report, Verifier},
+    view::{Found, Moment, Stored, StoredHead},
+};
+
+/// A home to read from.
+#[derive(Clone, Debug)]
+pub enum Reader {
+    /// The database.
+    Database(postgres::Reader),
+    /// A spool's folder: live, or a copy.
+    Spool(PathBuf),
+}
+
+/// An answer, and what could not be read while it was looked for.
+#[derive(Clone, Debug)]
+pub struct Reading<T> {
+    /// The answer.
+    pub value: T,
+    /// What is damaged, in words.
+    pub damages: Vec<String>,
+}
+
+/// The result of a verification.
+#[derive(Clone, Debug, Default)]
+pub struct Verified {
+    /// What the records prove.
+    pub report: Report,
+    /// Records that stand alone, each checked against its own digests.
+    pub standalone: u64,
+    /// What the home could not read: as bad as a violation.
+    pub damages: Vec<String>,
+    /// What is worth knowing, and in order.
+    pub notes: Vec<String>,
+}
+
+impl Verified {
+    /// Whether everything was read and every rule held.
+    pub fn is_clean(&self) -> bool {
+        self.report.is_clean() && self.damages.is_empty()
+    }
+}
+
+/// Rows one after the other.
+pub type Rows<'a, T> = Pin<Box<dyn Stream<Item = Result<T, LedgerError>> + Send + 'a>>;
+
+impl Reader {
+    /// Every record of every object that had this name: life after life, each by its sequence.
+    pub async fn timeline(&self, namespace: &str, name: &str) -> Result<Reading<Vec<Moment>>, LedgerError> {
+        match self {
+            Self::Database(db) => Ok(db.timeline(None, namespace, name).await?.into()),
+            Self::Spool(dir) => Ok(read::timeline(dir, namespace, name)?.into()),
+        }
+    }
+
+    /// The services that this user has or had under this name: the living first, then the youngest.
+    pub async fn find(&self, user: &str, service_name: &str) -> Result<Reading<Vec<Found>>, LedgerError> {
+        match self {
+            Self::Database(db) => Ok(db.find(user, service_name).await?.into()),
+            Self::Spool(dir) => Ok(read::find(dir, user, service_name)?.into()),
+        }
+    }
+
+    /// Every chained record, ordered by cluster, uid and sequence.
+    pub async fn chains(&self) -> Result<Rows<'_, Stored>, LedgerError> {
+        match self {
+            Self::Database(db) => Ok(db.chains()),
+            Self::Spool(dir) => Ok(Box::pin(stream::iter(read::chains(dir)?.value))),
+        }
+    }
+
+    /// The end of every chain.
+    pub async fn heads(&self) -> Result<Vec<StoredHead>, LedgerError> {
+        match self {
+            Self::Database(db) => db.heads().try_collect().await,
+            Self::Spool(dir) => Ok(read::heads(dir)?.value),
+        }
+    }
+
+    /// Proves what can be proven from this home alone.
+    pub async fn verify(&self) -> Result<Verified, LedgerError> {
+        match self {
+            Self::Database(db) => {
+                let mut verified = Verified::default();
+                let heads: Vec<_> = db.heads().try_collect().await?;
+                let verifier = verified.take(Verifier::new(heads).still_growing(), db.chains()).await?;
+                let later: Vec<_> = db.heads().try_collect().await?;
+                verified.report = verifier.finish_with(later);
+                verified.take_audit(db.audit()).await?;
+                Ok(verified)
+            }
+            Self::Spool(dir) => {
+                // The files first: they follow the journal, so that none can be ahead of what is read then.
+                let claims = read::claims(dir)?;
+                let read::Answer { value: mut chains, damages } = read::chains(dir)?;
+                let (tails, damages): (Vec<_>, Vec<_>) = damages.into_iter().partition(spool::Damage::is_tail);
+                let verifier = Verifier::new(chains.heads()?).with_claims(claims.heads);
+                let mut verified = Verified {
+                    standalone: chains.standalone(),
+                    damages: words(&damages),
+                    notes: words(&tails),
+                    ..Verified::default()
+                };
+                verified.notes.extend(claims.unreadable.iter().map(|(path, why)| {
+                    format!("{} is no state file of ours ({why}); it is made again at the next start", path.display())
+                }));
+                let verifier = verified.take(verifier, Box::pin(stream::iter(chains))).await?;
+                verified.report = verifier.finish();
+                Ok(verified)
+            }
+        }
+    }
+}
+
+impl Verified {
+    /// Takes all records. One that cannot be read is a damage in its place; the rest follows.
+    async fn take(&mut self, mut verifier: Verifier, mut rows: Rows<'_, Stored>) -> Result<Verifier, LedgerError> {
+        while let Some(row) = rows.next().await {
+            match row {
+                Ok(stored) => verifier.take(stored),
+                Err(error @ LedgerError::Damaged { .. }) => self.damages.push(error.explain()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(verifier)
+    }
+}
+
+impl Verified {
+    /// Takes the records that stand alone: each is checked against its own digests.
+    async fn take_audit(&mut self, mut rows: Rows<'_, postgres::StoredOperation>) -> Result<(), LedgerError> {
+        while let Some(row) = rows.next().await {
+            self.standalone += 1;
+            let wrong = match row {
+                Ok(stored) if stored.record.hash() != stored.hash => {
+                    Some(format!("hashes to {}, but {} is kept with it", stored.record.hash(), stored.hash))
+                        .map(|why| format!("operation {:?}: {why}", stored.record.envelope().operation))
+                }
+                Ok(stored) => Record::read(stored.record.bytes(), stored.record.details().map(ToOwned::to_owned))
+                    .err()
+                    .map(|why| format!("operation {:?}: {why}", stored.record.envelope().operation)),
+                Err(error @ LedgerError::Damaged { .. }) => Some(error.explain()),
+                Err(error) => return Err(error),
+            };
+            self.damages.extend(wrong);
+        }
+        Ok(())
+    }
+}
+
+impl<T> From<T> for Reading<T> {
+    fn from(value: T) -> Self {
+        Self { value, damages: vec![] }
+    }
+}
+
+fn words(damages: &[spool::Damage]) -> Vec<String> {
+    damages.iter().map(ToString::to_string).collect()
+}
+
+impl<T> From<read::Answer<T>> for Reading<T> {
+    fn from(answer: read::Answer<T>) -> Self {
+        let damages: Vec<_> = answer.damages.into_iter().filter(|damage| !damage.is_tail()).collect();
+        Self { value: answer.value, damages: words(&damages) }
+    }
+}

@@ -1,0 +1,320 @@
+//! What the journal holds, in memory: the end of each chain, and who owns each state file.
+//!
+//! Owns: the decision what may be appended (rules 1 and 3), and what an entry changes in the picture.
+//! Must never: do I/O. A few hundred bytes for each object; no snapshot is kept, only where it stands.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::names;
+use crate::{
+    ledger::{
+        entry::{Entry, KnownHead, Snapshot},
+        hash::Hash,
+        record::{Actor, Envelope, Head, Micros, Record},
+    },
+    lifecycle::State,
+};
+
+/// A chain: cluster and object uid.
+pub(super) type ChainId = (Uuid, Uuid);
+
+/// How many transitions a state file shows.
+const RECENT: usize = 8;
+/// How many operation records are remembered to answer one that is sent again.
+const OPERATIONS: usize = 4096;
+
+/// Where a frame stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The first number of its segment, which is the segment's name.
+    pub(super) segment: u64,
+    /// Where its bytes begin there.
+    pub(super) position: u64,
+    /// Its own number.
+    pub(super) number: u64,
+}
+
+/// One change of state as a state file shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Recent {
+    pub(super) sequence: u64,
+    pub(super) at: Micros,
+    pub(super) from: Option<State>,
+    pub(super) to: Option<State>,
+    pub(super) reason: String,
+    pub(super) actor: Actor,
+}
+
+/// What may become of an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Decision {
+    /// Append it.
+    Append,
+    /// It stands already.
+    Stands,
+    /// The chain is one record ahead of what the entry was made on: this one, if it is in the journal.
+    Adopt(Place),
+    /// The chain ends elsewhere.
+    Elsewhere {
+        /// Its end.
+        head: Head,
+        /// What the entry was made on.
+        shown: Head,
+        /// The entry's own place.
+        record: Head,
+    },
+}
+
+/// The end of a chain and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct End {
+    pub(super) known: KnownHead,
+    pub(super) place: Place,
+}
+
+impl End {
+    fn of(envelope: &Envelope, head: Head, before: Option<&Self>, place: Place) -> Self {
+        let state = envelope.to.or(before.and_then(|end| end.known.state));
+        Self { known: KnownHead { head, epoch: envelope.epoch, state, prev: envelope.prev }, place }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Object {
+    end: Option<End>,
+    /// The latest snapshot, and its place among snapshots of the object.
+    present: Option<(Place, Age)>,
+    recent: VecDeque<Recent>,
+}
+
+/// Which of two snapshots of one object is the later.
+type Age = (u64, Micros, u64);
+
+fn age(snapshot: &Snapshot) -> Age {
+    (snapshot.head.sequence, snapshot.observed_at, snapshot.epoch)
+}
+
+/// Who owns a state file. Compared: the living before the deleted, then the younger, then by uid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    lives: bool,
+    created_at: Micros,
+    chain: ChainId,
+}
+
+/// A state file's path below the spool: folder and name.
+pub(super) type StateFile = Arc<(String, String)>;
+
+/// What a state file is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Sheet {
+    /// The latest snapshot.
+    pub(super) place: Place,
+    /// The chain's end.
+    pub(super) end: Option<End>,
+    /// The last transitions, oldest first.
+    pub(super) recent: Vec<Recent>,
+}
+
+/// See the module's comment.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    objects: HashMap<ChainId, Object>,
+    files: HashMap<StateFile, Owner>,
+    epochs: HashMap<Uuid, u64>,
+    operations: Remembered,
+}
+
+impl Index {
+    /// The end of a chain.
+    pub(super) fn end(&self, chain: ChainId) -> Option<&End> {
+        self.objects.get(&chain)?.end.as_ref()
+    }
+
+    /// The largest epoch seen in a cluster.
+    pub(super) fn largest_epoch(&self, cluster: Uuid) -> Option<u64> {
+        self.epochs.get(&cluster).copied()
+    }
+
+    /// How many objects there are.
+    pub(super) fn objects(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Every state file.
+    pub(super) fn files(&self) -> impl Iterator<Item = &StateFile> {
+        self.files.keys()
+    }
+
+    /// What a state file is made from.
+    pub(super) fn sheet(&self, file: &StateFile) -> Option<Sheet> {
+        let object = self.objects.get(&self.files.get(file)?.chain)?;
+        let (place, _) = object.present?;
+        Some(Sheet { place, end: object.end, recent: object.recent.iter().cloned().collect() })
+    }
+
+    /// Takes an entry that is durable at `place`; answers with the state file that it changes.
+    pub(super) fn apply(&mut self, entry: &Entry, place: Place) -> Option<StateFile> {
+        match entry {
+            Entry::Chained { record, snapshot } => {
+                self.apply_record(record, place);
+                self.apply_snapshot(snapshot, record.envelope().to == Some(State::Deleted), place)
+            }
+            Entry::Operation { record, .. } => {
+                self.saw_epoch(record.envelope().cluster, record.envelope().epoch);
+                self.operations.remember(record.hash());
+                None
+            }
+            Entry::Present(snapshot) => self.apply_snapshot(snapshot, false, place),
+        }
+    }
+
+    /// The journal was appended to by compare-and-set, so its order is the chain's: the later is the end.
+    fn apply_record(&mut self, record: &Record, place: Place) {
+        let envelope = record.envelope();
+        self.saw_epoch(envelope.cluster, envelope.epoch);
+        let object = self.objects.entry((envelope.cluster, envelope.uid)).or_default();
+        object.end = Some(End::of(envelope, record.head(), object.end.as_ref(), place));
+        if envelope.to.is_some() {
+            if object.recent.len() == RECENT {
+                object.recent.pop_front();
+            }
+            object.recent.push_back(Recent {
+                sequence: envelope.seq,
+                at: envelope.at,
+                from: envelope.from,
+                to: envelope.to,
+                reason: envelope.reason.clone(),
+                actor: envelope.actor.clone(),
+            });
+        }
+    }
+
+    fn apply_snapshot(&mut self, snapshot: &Snapshot, ends: bool, place: Place) -> Option<StateFile> {
+        let chain = (snapshot.target.cluster, snapshot.target.uid);
+        self.saw_epoch(chain.0, snapshot.epoch);
+        let object = self.objects.entry(chain).or_default();
+        if object.present.is_some_and(|(_, known)| known > age(snapshot)) {
+            return None;
+        }
+        object.present = Some((place, age(snapshot)));
+        let state = object.end.as_ref().and_then(|end| end.known.state).or(snapshot.state);
+        let lives = !ends && state != Some(State::Deleted);
+        let owner = Owner { lives, created_at: snapshot.created_at, chain };
+        let file =
+            Arc::new((names::folder(&snapshot.namespace.name), names::file(&snapshot.user, &snapshot.service_name)));
+        match self.files.get_mut(&file) {
+            Some(present) if present.chain != chain && *present > owner => return None,
+            Some(present) => *present = owner,
+            None => {
+                self.files.insert(Arc::clone(&file), owner);
+            }
+        }
+        Some(file)
+    }
+
+    fn saw_epoch(&mut self, cluster: Uuid, epoch: u64) {
+        let largest = self.epochs.entry(cluster).or_default();
+        *largest = epoch.max(*largest);
+    }
+}
+
+/// Decides about the entries of one batch: what stands in the journal plus what the batch has appended so far.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    index: &'a Index,
+    ends: HashMap<ChainId, End>,
+    operations: HashSet<Hash>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn on(index: &'a Index) -> Self {
+        Self { index, ends: HashMap::new(), operations: HashSet::new() }
+    }
+
+    /// What may become of `entry`.
+    pub(super) fn decide(&self, entry: &Entry) -> Decision {
+        match entry {
+            Entry::Chained { record, .. } => self.decide_chained(record),
+            Entry::Operation { record, .. } => {
+                let known = self.operations.contains(&record.hash()) || self.index.operations.knows(record.hash());
+                if known { Decision::Stands } else { Decision::Append }
+            }
+            // Whether it is the latest is decided when it is applied; it may be of use all the same.
+            Entry::Present(_) => Decision::Append,
+        }
+    }
+
+    fn decide_chained(&self, record: &Record) -> Decision {
+        let envelope = record.envelope();
+        let shown = Head { sequence: envelope.seq.saturating_sub(1), hash: envelope.prev };
+        let Some(end) = self.end((envelope.cluster, envelope.uid)) else {
+            return if shown == Head::GENESIS {
+                Decision::Append
+            } else {
+                Decision::Elsewhere { head: Head::GENESIS, shown, record: record.head() }
+            };
+        };
+        let head = end.known.head;
+        if head == record.head() {
+            Decision::Stands
+        } else if record.follows(head) {
+            Decision::Append
+        } else if head.sequence == envelope.seq && end.known.prev == envelope.prev {
+            Decision::Adopt(end.place)
+        } else {
+            Decision::Elsewhere { head, shown, record: record.head() }
+        }
+    }
+
+    fn end(&self, chain: ChainId) -> Option<&End> {
+        self.ends.get(&chain).or_else(|| self.index.end(chain))
+    }
+
+    /// Notes that `entry` was appended at `place`.
+    pub(super) fn appended(&mut self, entry: &Entry, place: Place) {
+        match entry {
+            Entry::Chained { record, .. } => {
+                let envelope = record.envelope();
+                let chain = (envelope.cluster, envelope.uid);
+                let end = End::of(envelope, record.head(), self.end(chain), place);
+                self.ends.insert(chain, end);
+            }
+            Entry::Operation { record, .. } => {
+                self.operations.insert(record.hash());
+            }
+            Entry::Present(_) => {}
+        }
+    }
+}
+
+/// The last hashes, bounded.
+#[derive(Debug, Default)]
+struct Remembered {
+    set: HashSet<Hash>,
+    order: VecDeque<Hash>,
+}
+
+impl Remembered {
+    fn knows(&self, hash: Hash) -> bool {
+        self.set.contains(&hash)
+    }
+
+    fn remember(&mut self, hash: Hash) {
+        if !self.set.insert(hash) {
+            return;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > OPERATIONS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
+        }
+    }
+}

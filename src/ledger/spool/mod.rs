@@ -1,0 +1,258 @@
+//! The spool: the ledger on this replica's own disk, and its home where no database is configured.
+//!
+//! Owns: an append-only journal of entries, the heads that follow from it, and one readable state file for each
+//! container (docs/ledger.md, "The spool"). Must never: show or acknowledge what is not synced; share its folder
+//! with another process; panic on any bytes that it finds.
+//!
+//! The files of this folder, in the order of a write: [`written`] makes the payload, [`index`] decides whether
+//! the chain takes it, [`writer`] appends it in one of [`frame`]'s frames and syncs through [`disk`], [`state`]
+//! then writes the readable file under the name that [`names`] gives it. [`open`] puts in order what a crash
+//! left, by the same [`scan`] that [`read`] reads with.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use self::{
+    disk::{Disk, Os, Syncs},
+    index::Index,
+    state::StateFiles,
+    writer::{Answer, Job, Submit, Writer},
+    written::Written,
+};
+use super::{
+    entry::{Backend, Entry, KnownHead, Outcome},
+    error::LedgerError,
+    record::Head,
+};
+
+mod disk;
+mod frame;
+mod index;
+mod names;
+mod open;
+pub mod read;
+mod scan;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+mod written;
+
+pub use scan::{Damage, DamageKind};
+
+/// A segment ends once it has this many bytes. The last one is read and written anew at every start.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// How many entries may wait for the writer; whoever comes then waits to be let in.
+const QUEUE: usize = 1024;
+
+/// A handle to the spool; clones share it.
+///
+/// When the last one is dropped, what was asked is finished and the spool is let go, but nobody is told when:
+/// [`Self::close`] waits for it.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    jobs: mpsc::Sender<Job>,
+    index: Arc<RwLock<Index>>,
+    poison: Arc<Mutex<Option<LedgerError>>>,
+    states: Arc<StateFiles>,
+    syncs: Arc<Syncs>,
+    damages: Vec<Damage>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How the spool is.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Why nothing is acknowledged any more; none while all is well.
+    pub poisoned: Option<LedgerError>,
+    /// What was not as it was written when the spool was opened.
+    pub damages: Vec<Damage>,
+    /// Objects known.
+    pub objects: usize,
+    /// State files that are behind the journal.
+    pub state_files_behind: usize,
+    /// Syncs of the journal since the spool was opened, one for each group of entries.
+    pub journal_syncs: u64,
+    /// All other syncs: new segments, state files, directories.
+    pub other_syncs: u64,
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").field("dir", &self.inner.dir).finish_non_exhaustive()
+    }
+}
+
+impl Spool {
+    /// Opens the spool in the folder `dir` (made if its parent exists) for the replica `writer`.
+    ///
+    /// Reads the whole journal, so it blocks: call it before the work starts. Refuses a folder that another
+    /// process has open.
+    pub fn open(dir: &Path, writer: &str) -> Result<Self, LedgerError> {
+        let syncs = Arc::new(Syncs::default());
+        Self::open_on(Arc::new(Os::new(Arc::clone(&syncs))), syncs, dir, writer, SEGMENT_BYTES)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        syncs: Arc<Syncs>,
+        dir: &Path,
+        writer: &str,
+        limit: u64,
+    ) -> Result<Self, LedgerError> {
+        let opened = open::open(&*disk, dir, writer, limit)?;
+        let index = Arc::new(RwLock::new(opened.index));
+        let poison = Arc::new(Mutex::new(None));
+        let states = Arc::new(StateFiles::new(dir, Arc::clone(&disk), Arc::clone(&index)));
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let state_thread = {
+            let states = Arc::clone(&states);
+            spawn(dir, "berth-state", move || states.run())?
+        };
+        let writer = Writer {
+            dir: dir.to_owned(),
+            name: writer.to_owned(),
+            limit,
+            disk,
+            active: opened.active,
+            index: Arc::clone(&index),
+            poison: Arc::clone(&poison),
+            states: Arc::clone(&states),
+            state_thread,
+            lock: opened.lock,
+        };
+        let thread = Mutex::new(Some(spawn(dir, "berth-spool", move || writer.run(queue))?));
+        let damages = opened.damages;
+        let inner = Inner { dir: dir.to_owned(), jobs, index, poison, states, syncs, damages, thread };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes an entry durable, if its chain is where the entry was made. Many callers share one sync.
+    ///
+    /// The same entry may be sent again, however often. A caller that stops waiting must send it again to know.
+    pub async fn submit(&self, entry: Entry) -> Result<Outcome, LedgerError> {
+        consistent(&entry)?;
+        let payload = payload_of(&entry)?;
+        let chain = chain_of(&entry);
+        let (reply, answer) = oneshot::channel();
+        let submit = Submit { entry, payload, reply };
+        self.inner.jobs.send(Job::Submit(Box::new(submit))).await.map_err(|_| LedgerError::Closed)?;
+        match answer.await.map_err(|_| LedgerError::Closed)?? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::Elsewhere { head, shown, record } => self.look_back(chain, head, shown, record).await,
+        }
+    }
+
+    /// The chain ends elsewhere: with the record in it (then it is durable), or beside it. Looked up in the
+    /// journal itself: it is asked once after a restore, and remembering every hash for it would cost memory
+    /// every day.
+    async fn look_back(
+        &self,
+        chain: (Uuid, Uuid),
+        head: Head,
+        shown: Head,
+        record: Head,
+    ) -> Result<Outcome, LedgerError> {
+        if record.sequence > head.sequence {
+            // Made on something at or beyond the end that is not the end.
+            return Ok(Outcome::Elsewhere { head, shown_is_ancestor: false });
+        }
+        let dir = self.inner.dir.clone();
+        let looked = tokio::task::spawn_blocking(move || read::holds(&dir, chain, record.hash, shown.hash)).await;
+        let holds = looked.map_err(|_| LedgerError::Closed)??;
+        if holds.record {
+            return Ok(Outcome::Durable(Backend::Spool));
+        }
+        Ok(Outcome::Elsewhere { head, shown_is_ancestor: holds.shown || shown == Head::GENESIS })
+    }
+
+    /// The end of an object's chain; none where the spool has no record of it.
+    pub async fn head(&self, cluster: Uuid, uid: Uuid) -> Result<Option<KnownHead>, LedgerError> {
+        Ok(self.index().end((cluster, uid)).map(|end| end.known))
+    }
+
+    /// The largest epoch that wrote anything about this cluster; 0 where nothing is known of it.
+    pub async fn largest_epoch(&self, cluster: Uuid) -> Result<u64, LedgerError> {
+        Ok(self.index().largest_epoch(cluster).unwrap_or(0))
+    }
+
+    /// How the spool is.
+    pub fn health(&self) -> Health {
+        Health {
+            poisoned: self.inner.poison.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            damages: self.inner.damages.clone(),
+            objects: self.index().objects(),
+            state_files_behind: self.inner.states.behind_count(),
+            journal_syncs: self.inner.syncs.journal.load(Ordering::Relaxed),
+            other_syncs: self.inner.syncs.other.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Finishes what was asked, writes the state files, and lets the folder go. Later calls to
+    /// [`Self::submit`] answer [`LedgerError::Closed`].
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        // It is closed already where nobody listens.
+        let _ = self.inner.jobs.send(Job::Close).await;
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return Ok(()) };
+        let panicked = || LedgerError::spool(&self.inner.dir, std::io::Error::other("the spool's thread had panicked"));
+        tokio::task::spawn_blocking(move || thread.join()).await.map_err(|_| panicked())?.map_err(|_| panicked())
+    }
+
+    fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.inner.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spawn(dir: &Path, name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| LedgerError::spool(dir, error))
+}
+
+fn payload_of(entry: &Entry) -> Result<Vec<u8>, LedgerError> {
+    let malformed = |why: String| LedgerError::Malformed { subject: chain_of(entry).1.to_string(), why };
+    let payload = Written::encode(entry).map_err(|error| malformed(format!("it cannot be read back: {error}")))?;
+    if payload.len() > frame::MAX_PAYLOAD {
+        let most = frame::MAX_PAYLOAD;
+        return Err(malformed(format!("it has {} bytes, more than {most}", payload.len())));
+    }
+    Ok(payload)
+}
+
+fn chain_of(entry: &Entry) -> (Uuid, Uuid) {
+    match entry {
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } => {
+            (record.envelope().cluster, record.envelope().uid)
+        }
+        Entry::Present(snapshot) => (snapshot.target.cluster, snapshot.target.uid),
+    }
+}
+
+/// Refuses an entry whose parts are about different things: the journal would keep it, and every reader stumble.
+fn consistent(entry: &Entry) -> Result<(), LedgerError> {
+    let (record, target, chained) = match entry {
+        Entry::Chained { record, snapshot } => (record, &snapshot.target, true),
+        Entry::Operation { record, target, .. } => (record, target, false),
+        Entry::Present(_) => return Ok(()),
+    };
+    let envelope = record.envelope();
+    let why = if envelope.kind.is_chained() != chained {
+        format!("a record of kind {} does not belong into such an entry", envelope.kind.as_str())
+    } else if (envelope.cluster, envelope.uid) != (target.cluster, target.uid) {
+        format!("its record is about {}, the rest about {}", envelope.uid, target.uid)
+    } else {
+        return Ok(());
+    };
+    Err(LedgerError::Malformed { subject: chain_of(entry).1.to_string(), why })
+}

@@ -1,0 +1,152 @@
+//! The payload of a frame: one [`Entry`] as JSON.
+//!
+//! Owns: that form (docs/ledger.md, "The payload"). Must never: change the bytes of a record or of its details;
+//! both travel as strings, so that what was hashed is what is read.
+//!
+//! Written and read by serde_json: integers keep all their 64 bits, unlike in the canonical text, since a
+//! snapshot is not hashed and holds what people wrote (`memory: 16Ei`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{
+    entry::{Entry, OperationOutcome, Snapshot, Target},
+    hash::Hash,
+    record::{Record, RecordError},
+};
+
+/// One entry as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "kebab-case")]
+pub(super) enum Written {
+    /// See [`Entry::Chained`].
+    Chained {
+        /// The canonical text.
+        record: String,
+        /// Its hash, so that an altered record shows even where nothing follows it.
+        hash: Hash,
+        /// The canonical details.
+        details: Option<String>,
+        /// The present that it leads to.
+        snapshot: Box<Snapshot>,
+    },
+    /// See [`Entry::Operation`].
+    Operation {
+        /// The canonical text.
+        record: String,
+        /// Its hash.
+        hash: Hash,
+        /// The canonical details.
+        details: Option<String>,
+        /// What it was done to.
+        target: Target,
+        /// Its outcome.
+        outcome: Option<OperationOutcome>,
+    },
+    /// See [`Entry::Present`].
+    Present {
+        /// The present.
+        snapshot: Box<Snapshot>,
+    },
+}
+
+/// Why a whole frame's payload is no entry.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAnEntry {
+    #[error("not the JSON of an entry: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("the record's hash is {found}, but the journal says {expected}")]
+    Hash { expected: Hash, found: Hash },
+}
+
+impl Written {
+    /// The bytes for `entry`, after seeing that they read back as it: what cannot be read is never acknowledged.
+    pub(super) fn encode(entry: &Entry) -> Result<Vec<u8>, NotAnEntry> {
+        let bytes = serde_json::to_vec(&Self::from(entry.clone()))?;
+        Self::decode(&bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads an entry back.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Entry, NotAnEntry> {
+        Ok(match serde_json::from_slice(bytes)? {
+            Self::Chained { record, hash, details, snapshot } => {
+                Entry::Chained { record: whole(&record, hash, details)?, snapshot }
+            }
+            Self::Operation { record, hash, details, target, outcome } => {
+                Entry::Operation { record: whole(&record, hash, details)?, target, outcome }
+            }
+            Self::Present { snapshot } => Entry::Present(snapshot),
+        })
+    }
+}
+
+impl From<Entry> for Written {
+    fn from(entry: Entry) -> Self {
+        let parts =
+            |record: &Record| (record.bytes().to_owned(), record.hash(), record.details().map(ToOwned::to_owned));
+        match entry {
+            Entry::Chained { record, snapshot } => {
+                let (record, hash, details) = parts(&record);
+                Self::Chained { record, hash, details, snapshot }
+            }
+            Entry::Operation { record, target, outcome } => {
+                let (record, hash, details) = parts(&record);
+                Self::Operation { record, hash, details, target, outcome }
+            }
+            Entry::Present(snapshot) => Self::Present { snapshot },
+        }
+    }
+}
+
+fn whole(bytes: &str, expected: Hash, details: Option<String>) -> Result<Record, NotAnEntry> {
+    let record = Record::read(bytes, details)?;
+    if record.hash() != expected {
+        return Err(NotAnEntry::Hash { expected, found: record.hash() });
+    }
+    Ok(record)
+}
+
+/// The part of an entry that says what it is about, read without the rest: a scan over a million entries
+/// needs no snapshots.
+#[derive(Debug, Deserialize)]
+pub(super) struct Brief {
+    entry: String,
+    /// The canonical text, as it stands.
+    pub(super) record: Option<String>,
+    /// The hash, as it stands.
+    pub(super) hash: Option<Hash>,
+    /// The canonical details, as they stand.
+    pub(super) details: Option<String>,
+    target: Option<Target>,
+    snapshot: Option<BriefSnapshot>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BriefSnapshot {
+    target: Target,
+    user: String,
+    service_name: String,
+}
+
+impl Brief {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotAnEntry> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// Whether it is a chained record.
+    pub(super) fn is_chained(&self) -> bool {
+        self.entry == "chained"
+    }
+
+    /// What it is about.
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.as_ref().or(self.snapshot.as_ref().map(|snapshot| &snapshot.target))
+    }
+
+    /// Whether it tells about this user's service.
+    pub(super) fn is_about(&self, user: &str, service_name: &str) -> bool {
+        self.snapshot.as_ref().is_some_and(|s| s.user == user && s.service_name == service_name)
+    }
+}

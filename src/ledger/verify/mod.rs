@@ -1,0 +1,133 @@
+//! Verification: proves from the records alone that the ledger's rules held (docs/ledger.md, "Verification").
+//!
+//! Owns: the checks and their names. Must never: do I/O; trust what a home says about a record. It takes
+//! records as a home keeps them, chain by chain, and holds one chain at a time.
+
+use std::collections::BTreeMap;
+
+use self::chain::{Chain, Ends};
+use super::{
+    record::Head,
+    view::{ChainId, Stored, StoredHead},
+};
+
+mod chain;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use report::{Fault, KEPT, Report, Superseded, Violation};
+
+/// Takes a ledger, record by record.
+///
+/// The ends come first (100 bytes for each chain), then the records, ordered by cluster, uid and sequence.
+///
+/// In a ledger that is written meanwhile, read the heads, then the records, then the heads again: every head of
+/// the first reading is found in its chain, and where records follow it, the second reading must have moved at
+/// least as far ([`Verifier::still_growing`], [`Verifier::finish_with`]).
+#[derive(Default)]
+pub struct Verifier {
+    heads: BTreeMap<ChainId, Head>,
+    shown: BTreeMap<ChainId, Head>,
+    claims: BTreeMap<ChainId, Head>,
+    growing: bool,
+    /// Chains that went on behind their head while they were read, and how far.
+    grown: BTreeMap<ChainId, Head>,
+    last: Option<ChainId>,
+    chain: Option<Chain>,
+    report: Report,
+}
+
+impl Verifier {
+    /// With the heads as the home keeps them.
+    pub fn new(heads: impl IntoIterator<Item = StoredHead>) -> Self {
+        Self { heads: by_chain(heads), ..Self::default() }
+    }
+
+    /// With what the objects' status shows (`status.ledger`): at most one record behind its chain.
+    #[must_use]
+    pub fn with_shown(mut self, shown: impl IntoIterator<Item = StoredHead>) -> Self {
+        self.shown = by_chain(shown);
+        self
+    }
+
+    /// With what the readable state files say: a record of their chain, however old.
+    #[must_use]
+    pub fn with_claims(mut self, claims: impl IntoIterator<Item = StoredHead>) -> Self {
+        self.claims = by_chain(claims);
+        self
+    }
+
+    /// Takes records behind a head as ones that came after the heads were read; [`Self::finish_with`] decides.
+    #[must_use]
+    pub fn still_growing(mut self) -> Self {
+        self.growing = true;
+        self
+    }
+
+    /// Takes the next record.
+    pub fn take(&mut self, stored: Stored) {
+        let id = stored.chain;
+        if self.chain.as_ref().is_none_or(|chain| chain.id != id) {
+            self.finish_chain();
+            if self.last.is_some_and(|last| id <= last) {
+                let (sequence, place) = (stored.sequence, stored.place.clone());
+                self.report.violated(Violation { chain: id, sequence, fault: Fault::OutOfOrder, place });
+            }
+            self.last = Some(id);
+            self.chain = Some(Chain::new(id));
+        }
+        if let Some(chain) = &mut self.chain {
+            chain.take(stored, &mut self.report);
+        }
+    }
+
+    /// What was found, once every record was taken.
+    pub fn finish(self) -> Report {
+        self.finish_with([])
+    }
+
+    /// As [`Self::finish`], in a ledger that was written meanwhile: `later` are the heads as they are now.
+    pub fn finish_with(mut self, later: impl IntoIterator<Item = StoredHead>) -> Report {
+        self.finish_chain();
+        for StoredHead { chain, head } in later {
+            if self.grown.get(&chain).is_some_and(|grown| grown.sequence <= head.sequence) {
+                self.grown.remove(&chain);
+            }
+        }
+        let Self { heads, shown, claims, grown, mut report, .. } = self;
+        for (chain, head) in grown {
+            let fault = Fault::HeadBehind;
+            report.violated(Violation { chain, sequence: head.sequence, fault, place: String::new() });
+        }
+        let mut without = |chain: ChainId, head: Head, fault: fn(Head) -> Fault| {
+            if head != Head::GENESIS {
+                let violation = Violation { chain, sequence: head.sequence, fault: fault(head), place: String::new() };
+                report.violated(violation);
+            }
+        };
+        heads.into_iter().for_each(|(chain, head)| without(chain, head, Fault::HeadUnknown));
+        shown.into_iter().for_each(|(chain, head)| without(chain, head, Fault::ShownUnknown));
+        claims.into_iter().for_each(|(chain, head)| without(chain, head, Fault::ClaimUnknown));
+        report
+    }
+
+    fn finish_chain(&mut self) {
+        let Some(mut chain) = self.chain.take() else { return };
+        let id = chain.id;
+        let mut head = self.heads.remove(&id);
+        if self.growing {
+            let before = head;
+            head = chain.grown(head);
+            if let Some(grown) = head.filter(|_| head != before) {
+                self.grown.insert(id, grown);
+            }
+        }
+        let ends = Ends { head, shown: self.shown.remove(&id), claim: self.claims.remove(&id) };
+        chain.finish(ends, &mut self.report);
+    }
+}
+
+fn by_chain(heads: impl IntoIterator<Item = StoredHead>) -> BTreeMap<ChainId, Head> {
+    heads.into_iter().map(|stored| (stored.chain, stored.head)).collect()
+}

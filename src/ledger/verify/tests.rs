@@ -1,0 +1,356 @@
+//! A valid ledger is clean; with any single thing changed it is not.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    ledger::{
+        Envelope, Hash, Kind, Record,
+        samples::{CLUSTER, Sample, record},
+    },
+    lifecycle::State,
+};
+
+#[derive(Clone)]
+struct Ledger {
+    records: Vec<Stored>,
+    heads: Vec<StoredHead>,
+    shown: Vec<StoredHead>,
+}
+
+impl Ledger {
+    fn verify(&self) -> Report {
+        let mut verifier = Verifier::new(self.heads.clone()).with_shown(self.shown.clone());
+        self.records.iter().cloned().for_each(|stored| verifier.take(stored));
+        verifier.finish()
+    }
+
+    fn faults(&self) -> Vec<&'static str> {
+        self.verify().violations.iter().map(|violation| violation.fault.word()).collect()
+    }
+}
+
+fn stored(record: &Record) -> Stored {
+    let envelope = record.envelope();
+    Stored {
+        chain: ChainId { cluster: envelope.cluster, uid: envelope.uid },
+        sequence: envelope.seq,
+        bytes: record.bytes().to_owned(),
+        hash: record.hash(),
+        details: record.details().map(ToOwned::to_owned),
+        place: format!("sample {}", envelope.seq),
+    }
+}
+
+fn end(sample: &Sample) -> StoredHead {
+    StoredHead { chain: ChainId { cluster: CLUSTER, uid: sample.uid }, head: sample.head }
+}
+
+fn ledger(chains: u128, length: usize) -> Ledger {
+    let mut ledger = Ledger { records: vec![], heads: vec![], shown: vec![] };
+    for number in 1..=chains {
+        let mut sample = Sample::new(number);
+        for step in 0..length {
+            if step + 1 == length {
+                ledger.shown.push(end(&sample));
+            }
+            ledger.records.push(stored(record(&sample.step())));
+        }
+        ledger.heads.push(end(&sample));
+    }
+    ledger
+}
+
+/// The last of one chain of `length` records, resealed from `change`d fields behind what was before it.
+fn with_last(length: usize, change: impl FnOnce(&mut crate::ledger::Draft)) -> Ledger {
+    let mut ledger = ledger(1, length);
+    let mut sample = Sample::new(1);
+    for _ in 1..length {
+        sample.step();
+    }
+    let mut draft = sample.draft(Kind::Transition, Some(State::Running));
+    change(&mut draft);
+    let last = draft.seal(sample.seal(), sample.head);
+    sample.take(last.clone());
+    ledger.records[length - 1] = stored(&last);
+    ledger.heads[0] = end(&sample);
+    ledger
+}
+
+#[test]
+fn a_valid_ledger_is_clean() {
+    let report = ledger(7, 30).verify();
+    assert!(report.is_clean(), "{:?}", report.violations);
+    assert_eq!((report.records, report.chains, report.superseded_count), (210, 7, 0));
+    assert!(Verifier::new([]).finish().is_clean());
+}
+
+#[test]
+fn a_loser_of_the_race_is_named_and_is_no_violation() {
+    let mut ledger = ledger(1, 5);
+    let mut sample = Sample::new(1);
+    (0..3).for_each(|_| drop(sample.step()));
+    sample.epoch = 6;
+    let loser = stored(record(&sample.step_to(State::Failed)));
+    ledger.records.insert(4, loser.clone());
+    let report = ledger.verify();
+    assert!(report.is_clean(), "{:?}", report.violations);
+    assert_eq!(report.superseded, [Superseded { chain: loser.chain, head: Head { sequence: 4, hash: loser.hash } }]);
+    ledger.shown[0].head = report.superseded[0].head;
+    assert_eq!(ledger.faults(), ["shown-superseded"]);
+}
+
+#[test]
+fn states_follow_from_each_other_by_the_table() {
+    assert_eq!(with_last(3, |_| {}).faults(), [""; 0]);
+    assert_eq!(with_last(3, |draft| draft.from = Some(State::Paused)).faults(), ["from-differs"]);
+    assert_eq!(with_last(3, |draft| draft.to = Some(State::Deleted)).faults(), ["no-such-transition"]);
+    assert_eq!(with_last(3, |draft| draft.to = None).faults(), ["no-state"]);
+    assert_eq!(with_last(1, |draft| draft.from = Some(State::Pending)).faults(), ["from-differs"]);
+    let unobserved = |to| {
+        with_last(3, |draft| {
+            draft.kind = Kind::Unobserved;
+            draft.to = Some(to);
+        })
+    };
+    assert_eq!(unobserved(State::Stopped).faults(), [""; 0]);
+    let rollout = |to| {
+        with_last(3, |draft| {
+            draft.kind = Kind::Rollout;
+            draft.to = to;
+        })
+    };
+    assert_eq!(rollout(None).faults(), [""; 0]);
+    assert_eq!(rollout(Some(State::Stopped)).faults(), ["no-such-transition"]);
+}
+
+#[test]
+fn a_gap_is_a_violation_unless_a_record_names_it() {
+    for (kind, faults) in [(Kind::Lost, &[][..]), (Kind::Import, &[]), (Kind::Transition, &["predecessor-missing"])] {
+        let mut sample = Sample::new(1);
+        let first = stored(record(&sample.step()));
+        (0..3).for_each(|_| drop(sample.step()));
+        let draft = sample.draft(kind, Some(State::Running));
+        let next = stored(record(&sample.take(draft.seal(sample.seal(), sample.head))));
+        let last = stored(record(&sample.step_to(State::Paused)));
+        let ledger = Ledger { records: vec![first, next, last], heads: vec![end(&sample)], shown: vec![] };
+        assert_eq!(ledger.faults(), faults, "{kind:?}");
+        assert_eq!(ledger.verify().named_gaps, u64::from(faults.is_empty()));
+    }
+}
+
+#[test]
+fn clocks_and_epochs_that_go_back_are_told_and_are_no_violation() {
+    let mut sample = Sample::new(1);
+    let mut records = vec![stored(record(&sample.step()))];
+    (sample.epoch, sample.created_at) = (3, 5);
+    records.push(stored(record(&sample.step())));
+    let report = Ledger { records, heads: vec![end(&sample)], shown: vec![] }.verify();
+    assert!(report.is_clean());
+    assert_eq!((report.epochs_back, report.clocks_back), (1, 1));
+}
+
+#[test]
+fn a_record_of_which_only_the_envelope_survived_is_counted() {
+    let mut ledger = ledger(1, 3);
+    ledger.records[1].details = None;
+    let report = ledger.verify();
+    assert!(report.is_clean());
+    assert_eq!(report.details_missing, 1);
+}
+
+#[test]
+fn ends_are_checked_against_the_records() {
+    let mut behind = ledger(1, 4);
+    behind.heads[0].head = Head { sequence: 3, hash: behind.records[2].hash };
+    assert_eq!(behind.faults(), ["head-behind"]);
+    let growing = |later: &[StoredHead]| {
+        let mut verifier = Verifier::new(behind.heads.clone()).still_growing();
+        behind.records.iter().cloned().for_each(|stored| verifier.take(stored));
+        verifier.finish_with(later.to_vec())
+    };
+    let moved = StoredHead { head: Head { sequence: 4, hash: behind.records[3].hash }, ..behind.heads[0] };
+    assert!(growing(&[moved]).is_clean(), "it came after the heads were read");
+    let stayed = growing(&behind.heads);
+    assert_eq!(stayed.violations[0].fault.word(), "head-behind", "the head did not move with the record");
+
+    let mut shown = ledger(1, 4);
+    shown.shown[0].head = Head { sequence: 2, hash: shown.records[1].hash };
+    assert_eq!(shown.faults(), ["shown-behind"]);
+    shown.shown[0].head = Head { sequence: 4, hash: Hash::of(b"never kept") };
+    assert_eq!(shown.faults(), ["shown-unknown"]);
+
+    let ledger = ledger(1, 4);
+    let mut claims = vec![StoredHead { head: Head { sequence: 1, hash: ledger.records[0].hash }, ..ledger.heads[0] }];
+    let verify = |claims: &[StoredHead]| {
+        let mut verifier = Verifier::new(ledger.heads.clone()).with_claims(claims.to_vec());
+        ledger.records.iter().cloned().for_each(|stored| verifier.take(stored));
+        verifier.finish()
+    };
+    assert!(verify(&claims).is_clean(), "a state file may be old");
+    claims[0].head.sequence = 2;
+    assert_eq!(verify(&claims).violations[0].fault.word(), "claim-unknown");
+}
+
+#[test]
+fn violations_are_kept_within_bounds_and_all_counted() {
+    let mut ledger = ledger(40, 30);
+    ledger.records.iter_mut().for_each(|stored| stored.hash = Hash::of(b"x"));
+    let report = ledger.verify();
+    assert_eq!(report.violations.len(), KEPT);
+    assert!(report.violation_count > 1200);
+}
+
+/// One change to one field of one envelope, to something else.
+fn alter(envelope: &mut Value, field: &str) {
+    let other = match (field, &envelope[field]) {
+        ("from" | "to", Value::String(state)) if state == "running" => json!("paused"),
+        ("from" | "to", _) => json!("running"),
+        ("kind", _) => json!("quota"),
+        ("actor", _) => json!("user:mallory"),
+        ("operation", _) => json!(Uuid::from_u128(5)),
+        ("cluster" | "uid", _) => json!(Uuid::from_u128(99)),
+        ("prev" | "details", _) => json!(Hash::of(b"other")),
+        ("v", _) => json!(0),
+        (_, Value::Number(number)) => json!(number.as_i64().unwrap() + 1),
+        (_, Value::String(text)) => json!(format!("{text}x")),
+        other => panic!("{other:?}"),
+    };
+    envelope[field] = other;
+}
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Drop(usize),
+    Duplicate(usize),
+    Swap(usize, usize),
+    Field { at: usize, field: &'static str, rehash: bool },
+    Details(usize),
+    Hash(usize),
+    Sequence(usize),
+    Uid(usize),
+    HeadSequence(usize),
+    HeadHash(usize),
+    DropHead(usize),
+    DropChain(usize),
+    ExchangeHashes(usize, usize),
+}
+
+const FIELDS: [&str; 15] = [
+    "v",
+    "kind",
+    "cluster",
+    "uid",
+    "seq",
+    "epoch",
+    "at",
+    "from",
+    "to",
+    "reason",
+    "actor",
+    "generation",
+    "operation",
+    "prev",
+    "details",
+];
+
+impl Mutation {
+    /// Whether anything changed.
+    fn apply(&self, ledger: &mut Ledger, length: usize) -> bool {
+        let records = &mut ledger.records;
+        let len = records.len();
+        match *self {
+            Self::Drop(at) => drop(records.remove(at % len)),
+            Self::Duplicate(at) => records.insert(at % len, records[at % len].clone()),
+            Self::Swap(a, b) => {
+                records.swap(a % len, b % len);
+                return a % len != b % len;
+            }
+            Self::Field { at, field, rehash } => {
+                let stored = &mut records[at % len];
+                let mut envelope = serde_json::from_str(&stored.bytes).unwrap();
+                alter(&mut envelope, field);
+                stored.bytes = envelope.to_string();
+                if rehash {
+                    stored.hash = Hash::of(stored.bytes.as_bytes());
+                    // A forger changes the columns as well.
+                    let envelope: Envelope = serde_json::from_str(&stored.bytes).unwrap();
+                    stored.sequence = envelope.seq;
+                }
+            }
+            Self::Details(at) => records[at % len].details = Some(r#"{"message":"forged"}"#.to_owned()),
+            Self::Hash(at) => records[at % len].hash = Hash::of(b"forged"),
+            Self::Sequence(at) => records[at % len].sequence += 1,
+            Self::Uid(at) => records[at % len].chain.uid = Uuid::from_u128(77),
+            Self::HeadSequence(at) => {
+                let heads = ledger.heads.len();
+                ledger.heads[at % heads].head.sequence += 1;
+            }
+            Self::HeadHash(at) => {
+                let heads = ledger.heads.len();
+                ledger.heads[at % heads].head.hash = Hash::of(b"forged");
+            }
+            Self::DropHead(at) => drop(ledger.heads.remove(at % ledger.heads.len())),
+            Self::DropChain(at) => {
+                let chain = at % ledger.heads.len();
+                records.drain(chain * length..(chain + 1) * length);
+            }
+            Self::ExchangeHashes(a, b) => {
+                let (a, b) = (a % len, b % len);
+                (records[a].hash, records[b].hash) = (records[b].hash, records[a].hash);
+                return a != b;
+            }
+        }
+        true
+    }
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let at = 0usize..1000;
+    prop_oneof![
+        at.clone().prop_map(Mutation::Drop),
+        at.clone().prop_map(Mutation::Duplicate),
+        (at.clone(), at.clone()).prop_map(|(a, b)| Mutation::Swap(a, b)),
+        (at.clone(), prop::sample::select(&FIELDS[..]), any::<bool>())
+            .prop_map(|(at, field, rehash)| Mutation::Field { at, field, rehash }),
+        at.clone().prop_map(Mutation::Details),
+        at.clone().prop_map(Mutation::Hash),
+        at.clone().prop_map(Mutation::Sequence),
+        at.clone().prop_map(Mutation::Uid),
+        at.clone().prop_map(Mutation::HeadSequence),
+        at.clone().prop_map(Mutation::HeadHash),
+        at.clone().prop_map(Mutation::DropHead),
+        at.clone().prop_map(Mutation::DropChain),
+        (at.clone(), at).prop_map(|(a, b)| Mutation::ExchangeHashes(a, b)),
+    ]
+}
+
+#[test]
+fn every_field_of_every_record_is_guarded() {
+    let valid = ledger(2, 6);
+    for at in 0..valid.records.len() {
+        for field in FIELDS {
+            for rehash in [false, true] {
+                let mut mutated = valid.clone();
+                Mutation::Field { at, field, rehash }.apply(&mut mutated, 6);
+                assert!(!mutated.verify().is_clean(), "record {at}, {field}, rehashed: {rehash}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn every_single_mutation_of_a_valid_ledger_is_found(
+        chains in 1u128..4, length in 1usize..9, mutation in mutation(),
+    ) {
+        let mut ledger = ledger(chains, length);
+        prop_assert!(ledger.verify().is_clean());
+        if mutation.apply(&mut ledger, length) {
+            prop_assert!(!ledger.verify().is_clean(), "{:?} was not found", mutation);
+        }
+    }
+}

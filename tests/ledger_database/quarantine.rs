@@ -1,0 +1,89 @@
+//! One entry that PostgreSQL refuses stops nobody.
+
+use std::sync::atomic::Ordering;
+
+use berth::{
+    ledger::{Backend, Entry, LedgerError, Micros, Outcome},
+    lifecycle::State,
+};
+
+use crate::{
+    ledger,
+    objects::{Object, now},
+};
+
+const DURABLE: Outcome = Outcome::Durable(Backend::Database);
+
+#[tokio::test]
+async fn one_bad_row_stops_nobody() {
+    let (database, ledger) = ledger().await;
+    let entries: Vec<Entry> = (0..200)
+        .map(|n| {
+            let object = Object::new(&format!("o-{n}"));
+            let mut snapshot = object.snapshot();
+            if n == 77 {
+                snapshot.tenant_org = "x".repeat(300);
+            }
+            Entry::Present(Box::new(snapshot))
+        })
+        .collect();
+    let answers = futures::future::join_all(entries.into_iter().map(|entry| ledger.submit(entry))).await;
+    for (n, answer) in answers.into_iter().enumerate() {
+        match (n, answer) {
+            (77, Err(LedgerError::Quarantined { message, .. })) => assert!(message.contains("too long"), "{message}"),
+            (77, other) => panic!("not quarantined: {other:?}"),
+            (_, answer) => assert_eq!(answer.unwrap(), DURABLE),
+        }
+    }
+    assert_eq!(database.number("SELECT count(*) FROM berth.tenant_containers").await, 199);
+    let kept = "SELECT count(*) FROM berth.ledger_quarantine WHERE what = 'present' AND sqlstate = '22001'
+                AND entry::json->>'tenant_org' LIKE 'xxx%'";
+    assert_eq!(database.number(kept).await, 1);
+    assert!(ledger.counters().unwrap().halved.load(Ordering::Relaxed) >= 1);
+}
+
+#[tokio::test]
+async fn a_bad_snapshot_does_not_cost_a_chain_its_next_link() {
+    let (database, ledger) = ledger().await;
+    let object = Object::new("db");
+    let record = object.record(State::Pending, now());
+    let Entry::Chained { record, mut snapshot } = object.entry(&record) else { panic!() };
+    // NUL is what no text of PostgreSQL can hold; the quarantine keeps it visible.
+    snapshot.user = "mal\0lory".to_owned();
+    assert_eq!(ledger.submit(Entry::Chained { record: record.clone(), snapshot }).await.unwrap(), DURABLE);
+    assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 1);
+    let kept = "SELECT count(*) FROM berth.ledger_quarantine
+                WHERE what = 'present' AND entry::json->>'user' = 'mal\\u0000lory'";
+    assert_eq!(database.number(kept).await, 1);
+    let mut good = object.clone();
+    good.follow(&record);
+    assert_eq!(ledger.submit(good.step(State::Running)).await.unwrap(), DURABLE);
+}
+
+#[tokio::test]
+async fn a_record_of_an_impossible_time_is_put_away_and_its_neighbours_are_kept() {
+    let (database, ledger) = ledger().await;
+    let (bad, worse, mut good) = (Object::new("bad"), Object::new("worse"), Object::new("good"));
+    let from_1990 = bad.entry(&bad.record(State::Pending, Micros(631_152_000_000_000)));
+    let never = worse.entry(&worse.record(State::Pending, Micros(i64::MAX)));
+    let (first, second, third) =
+        tokio::join!(ledger.submit(from_1990), ledger.submit(never), ledger.submit(good.step(State::Pending)));
+    assert!(
+        matches!(&first, Err(LedgerError::Quarantined { message, .. }) if message.contains("1990-01-01")),
+        "{first:?}"
+    );
+    assert!(matches!(second, Err(LedgerError::Quarantined { .. })), "{second:?}");
+    assert_eq!(third.unwrap(), DURABLE);
+    assert_eq!(database.number("SELECT count(*) FROM berth.ledger_quarantine WHERE what = 'record'").await, 2);
+}
+
+#[tokio::test]
+async fn what_is_sent_again_is_counted_and_not_kept_twice() {
+    let (database, ledger) = ledger().await;
+    let bad = Object::new("bad");
+    let entry = bad.entry(&bad.record(State::Pending, Micros(0)));
+    for _ in 0..3 {
+        assert!(ledger.submit(entry.clone()).await.is_err());
+    }
+    assert_eq!(database.number("SELECT times::bigint FROM berth.ledger_quarantine").await, 3);
+}

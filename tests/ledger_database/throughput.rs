@@ -1,0 +1,47 @@
+//! Group commit: many reconciles, few transactions.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use berth::{
+    ledger::{Backend, Outcome},
+    lifecycle::State,
+};
+
+use crate::{ledger, objects::Object};
+
+const OBJECTS: u32 = 500;
+const HOPS: u32 = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_transitions_over_five_hundred_objects_share_their_commits() {
+    let (database, ledger) = ledger().await;
+    let started = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..OBJECTS {
+        let ledger = ledger.clone();
+        tasks.spawn(async move {
+            let mut object = Object::new(&format!("o-{n}"));
+            for hop in 0..HOPS {
+                let state = if hop == 0 { State::Pending } else { State::Running };
+                let answer = ledger.submit(object.step(state)).await.unwrap();
+                assert_eq!(answer, Outcome::Durable(Backend::Database));
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let took = started.elapsed();
+    let records = u64::from(OBJECTS * HOPS);
+    let counters = ledger.counters().unwrap();
+    let transactions = counters.transactions.load(Ordering::Relaxed);
+    println!(
+        "{records} records with their snapshots in {took:?}: {:.0} a second, in {transactions} transactions of at most {}",
+        f64::from(OBJECTS * HOPS) / took.as_secs_f64(),
+        counters.largest.load(Ordering::Relaxed)
+    );
+    assert_eq!(counters.committed.load(Ordering::Relaxed), records);
+    assert!(transactions * 20 < records, "{transactions} transactions for {records} records");
+    assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, i64::from(OBJECTS * HOPS));
+    assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, i64::from(OBJECTS * HOPS));
+}
