@@ -7,6 +7,7 @@ pub mod apply;
 pub mod build;
 pub mod cache;
 pub mod health;
+pub mod mounts;
 pub mod names;
 pub mod observe;
 mod pass;
@@ -15,6 +16,8 @@ pub mod record;
 pub mod rivals;
 mod show;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 pub mod view;
 
