@@ -208,32 +208,3 @@ fn growing(observed: &Observed) -> Option<String> {
         })
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::tenant::testing;
-
-    #[test]
-    fn the_kubelet_is_asked_about_replicas_with_files_that_get_no_sandbox_and_about_no_other() {
-        let files = testing::tenant(json!({"volumes": [{"name": "f", "mountPath": "/f", "secret": {"name": "s"}}]}));
-        let scratch = testing::tenant(json!({"volumes": [{"name": "f", "mountPath": "/f", "emptyDir": {}}]}));
-        let pod = |sandbox: &str, waiting: &str| {
-            testing::pod(json!({
-                "conditions": [
-                    {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:10Z"},
-                    {"type": "PodReadyToStartContainers", "status": sandbox},
-                ],
-                "containerStatuses": [{"state": {"waiting": {"reason": waiting}}}],
-            }))
-        };
-        let stuck = pod("False", "ContainerCreating");
-        let due = "2026-01-01T00:00:13Z".parse::<jiff::Timestamp>().unwrap().as_microsecond();
-        assert_eq!(awaits_files(&files, &stuck), Some(Micros(due)));
-        assert_eq!(awaits_files(&scratch, &stuck), None);
-        assert_eq!(awaits_files(&files, &pod("True", "ContainerCreating")), None, "it pulls its image");
-        assert_eq!(awaits_files(&files, &pod("False", "CrashLoopBackOff")), None);
-    }
-}

@@ -16,8 +16,6 @@ pub mod record;
 pub mod rivals;
 mod show;
 pub mod status;
-#[cfg(test)]
-mod testing;
 pub mod validate;
 pub mod view;
 

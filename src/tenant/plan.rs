@@ -319,20 +319,3 @@ pub fn classify(tenant: &Tenant, before: &Observed) -> Change {
         },
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tenant::testing;
-
-    #[test]
-    fn what_is_in_the_way_is_looked_at_again() {
-        let tenant = testing::tenant(serde_json::json!({}));
-        let now = Micros(1_000_000);
-        let trouble = Failure { reason: "ForeignObject", message: "somebody's".to_owned() };
-        let course = plan(&tenant, now);
-        let verdict = conclude(&tenant, &course, &Observed::default(), Some(&trouble), now);
-        assert_eq!(verdict.look_again, Some(Micros(now.0 + TROUBLE_AGAIN)));
-        assert_eq!(conclude(&tenant, &course, &Observed::default(), None, now).look_again, None);
-    }
-}
