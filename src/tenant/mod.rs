@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod build;
 pub mod cache;
+pub mod course;
 pub mod health;
 pub mod mounts;
 pub mod names;

@@ -6,8 +6,9 @@ use super::objects::World;
 use crate::{
     ledger::Micros,
     tenant::{
+        course::Course,
         health::Failure,
-        plan::{self, Course, Standing},
+        plan::{self, Standing},
     },
 };
 
