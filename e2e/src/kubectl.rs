@@ -38,6 +38,9 @@ pub enum Error {
         /// The reader's reason.
         source: serde_json::Error,
     },
+    /// The environment lacks something that `.local/env` sets.
+    #[error("{0} is not set: `. .local/env`")]
+    Environment(&'static str),
     /// A condition did not come true in time.
     #[error("{what}: not within {seconds} s\n{dump}")]
     Deadline {
@@ -55,9 +58,14 @@ impl Error {
     pub fn message(&self) -> &str {
         match self {
             Self::Refused { message, .. } => message,
-            Self::Start { .. } | Self::NotJson { .. } | Self::Deadline { .. } => "",
+            Self::Start { .. } | Self::NotJson { .. } | Self::Environment(_) | Self::Deadline { .. } => "",
         }
     }
+}
+
+/// A variable of `.local/env`.
+pub fn environment(name: &'static str) -> Result<String, Error> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or(Error::Environment(name))
 }
 
 /// Who runs `kubectl`, and where.
@@ -101,11 +109,16 @@ impl Kubectl {
 
     /// Runs `kubectl ARGUMENTS` with a text on standard input.
     pub fn feed(&self, arguments: &[&str], input: &str) -> Result<String, Error> {
+        run(&mut self.command(arguments), input)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command.args(self.namespace.iter().flat_map(|name| ["--namespace", name]));
         command.args(self.user.iter().flat_map(|name| ["--as", name]));
         command.args(self.groups.iter().flat_map(|name| ["--as-group", name]));
-        run(command.args(arguments), input)
+        command.args(arguments);
+        command
     }
 
     /// Runs `kubectl ARGUMENTS --output json`.
@@ -144,6 +157,50 @@ impl Kubectl {
             }
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Follows `kubectl ARGUMENTS --watch` until `condition` gives something for one of the objects that it tells of: as
+    /// they are at first, and after every change. One process, however long it takes, and no state is missed.
+    pub fn watch<T>(
+        &self,
+        arguments: &[&str],
+        within: Duration,
+        mut condition: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T, Error> {
+        let limit = format!("--request-timeout={}s", within.as_secs().max(1));
+        let mut command = self.command(&[arguments, &["--watch", "--output", "json", &limit]].concat());
+        let what = arguments.join(" ");
+        let end = Instant::now() + within;
+        let mut last = Value::Null;
+        // A watch may end early (the object is not there yet, the API server closes it): then there is another one.
+        while Instant::now() < end {
+            let mut child = command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .map_err(|source| Error::Start { command: what.clone(), source })?;
+            let mut found = None;
+            if let Some(output) = child.stdout.take() {
+                for object in serde_json::Deserializer::from_reader(output).into_iter::<Value>() {
+                    let Ok(object) = object else { break };
+                    found = condition(&object);
+                    last = object;
+                    if found.is_some() {
+                        break;
+                    }
+                }
+            }
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        let dump = format!("the last one was: {last:#}\n{}", self.dump());
+        Err(Error::Deadline { what, seconds: within.as_secs(), dump })
     }
 
     /// What there is in the namespace, for the message of a test that failed.

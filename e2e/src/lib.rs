@@ -1,4 +1,10 @@
 //! End-to-end harness: what the tests against a running cluster share.
 
+pub mod audit;
 pub mod cluster;
+pub mod database;
+pub mod install;
 pub mod kubectl;
+pub mod objects;
+pub mod scale;
+pub mod scenario;

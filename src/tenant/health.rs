@@ -4,7 +4,7 @@
 
 use super::{
     build::ChildKind,
-    names,
+    mounts, names,
     observe::Observed,
     plan::Course,
     validate::{Tenant, time},
@@ -15,6 +15,10 @@ use crate::{api::Quantity, ledger::Micros, lifecycle::State};
 /// How long the scheduler may find no node before that is a failure, in microseconds: claims are bound and nodes are
 /// added in that time.
 const UNSCHEDULABLE_GRACE: i64 = 10_000_000;
+
+/// How long a replica may have a node and no sandbox before the kubelet is asked what it cannot mount, in microseconds:
+/// where nothing is wrong it takes half a second.
+const FILES_GRACE: i64 = 3_000_000;
 
 /// Something that keeps the service from running, and that will not go away by waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,13 @@ impl Health {
             for (ordinal, pod) in &observed.pods {
                 let newest = pod.label(names::REVISION) == Some(set.seen.update_revision.as_str());
                 if !pod.is_terminating() && newest && !pod.seen.ready {
+                    if let Some(missing) = observed.missing_files.get(ordinal) {
+                        health.fail("ReferenceNotFound", format!("replica {ordinal} cannot start: {missing}"));
+                    }
+                    if let Some(due) = awaits_files(tenant, pod) {
+                        // Later and later, as the kubelet does: once what is missing is there, the pod itself tells.
+                        health.look_again_at(due.0.max(now.0 + (now.0 - due.0 + FILES_GRACE).max(0)));
+                    }
                     health.judge(*ordinal, pod, tenant.shown.state == Some(State::Failed), now);
                 }
             }
@@ -102,8 +113,7 @@ impl Health {
             if until <= now.0 {
                 self.fail("Unschedulable", format!("replica {ordinal} fits on no node: {message}"));
             } else {
-                let sooner = self.look_again.map_or(until, |at| at.0.min(until));
-                self.look_again = Some(Micros(sooner));
+                self.look_again_at(until);
             }
             return;
         }
@@ -159,11 +169,22 @@ impl Health {
         }
     }
 
+    fn look_again_at(&mut self, at: i64) {
+        self.look_again = Some(Micros(self.look_again.map_or(at, |before| before.0.min(at))));
+    }
+
     fn fail(&mut self, reason: &'static str, message: String) {
         if self.failure.is_none() {
             self.failure = Some(Failure { reason, message });
         }
     }
+}
+
+/// When to ask what keeps the files of `pod` from being mounted; none where it has none, or has them.
+pub fn awaits_files(tenant: &Tenant, pod: &PodView) -> Option<Micros> {
+    let has_files = tenant.spec.volumes.iter().any(|volume| volume.secret.is_some() || volume.config_map.is_some());
+    let since = pod.seen.without_sandbox.as_ref().filter(|_| has_files && mounts::is_creating(pod))?;
+    Some(Micros(time(since).0.saturating_add(FILES_GRACE)))
 }
 
 fn expected(course: &Course) -> Option<&str> {

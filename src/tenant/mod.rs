@@ -7,6 +7,7 @@ pub mod apply;
 pub mod build;
 pub mod cache;
 pub mod health;
+pub mod mounts;
 pub mod names;
 pub mod observe;
 mod pass;
@@ -17,5 +18,8 @@ mod show;
 pub mod status;
 pub mod validate;
 pub mod view;
+
+#[cfg(test)]
+mod tests;
 
 pub use pass::{Context, Done, PassError, Tenants, Told, pass};

@@ -51,6 +51,8 @@ pub struct Observed {
     pub claims: BTreeMap<i32, Arc<ClaimView>>,
     /// Pods by ordinal.
     pub pods: BTreeMap<i32, Arc<PodView>>,
+    /// What the kubelet cannot mount since it does not exist, by ordinal; only of replicas that were asked about.
+    pub missing_files: BTreeMap<i32, String>,
 }
 
 impl Caches {
@@ -72,6 +74,7 @@ impl Caches {
                 .collect(),
             pods: by_ordinal.filter_map(|i| Some((i, self.pod(tenant, &names::pod(name, i))?))).collect(),
             stateful_set,
+            missing_files: BTreeMap::new(),
         }
     }
 

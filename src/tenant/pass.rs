@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     apply::{self, Applied, ChildError},
     cache::Cache,
+    mounts,
     observe::{Caches, Observed},
     plan::{self, Course, Hop, Standing, Verdict},
     record,
@@ -182,6 +183,7 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(mut self, mut tenant: Tenant) -> Result<Done, PassError> {
         let mut observed = self.context.caches.observe(&tenant);
+        mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
         let mut kept = self.note_request(&mut tenant, &observed).await;
         for _ in 0..MAX_HOPS {
             let now = (self.context.clock)();

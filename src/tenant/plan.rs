@@ -18,6 +18,10 @@ use super::{
     validate::Tenant,
 };
 
+/// How soon it is tried again where something that is not ours stands in the way, in microseconds. A read each time, or
+/// a write that is refused.
+const TROUBLE_AGAIN: i64 = 15_000_000;
+
 /// What there should be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Course {
@@ -122,9 +126,11 @@ pub fn conclude(
     let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
         .then(|| drained_at(tenant))
         .filter(|end| *end > now);
+    // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
+    let retry = trouble.map(|_| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
     Verdict {
         standing: standing(tenant, &health, failure, state),
-        look_again: [drain, health.look_again].into_iter().flatten().min(),
+        look_again: [drain, retry, health.look_again].into_iter().flatten().min(),
         hop,
     }
 }

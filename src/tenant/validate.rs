@@ -213,7 +213,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
         metadata.creation_timestamp.as_ref().map(time).ok_or(Refusal::MetadataDamaged("creationTimestamp"))?;
     let request = Request {
         id: request_id(target.uid, generation, restarted_at.as_deref(), deleting.is_some()),
-        actor: if deleting.is_some() { Actor::Unknown } else { actor(metadata, generation) },
+        actor: if deleting.is_some() { Actor::Unknown } else { actor(metadata, generation, &shown) },
         at: deleting.map(time).or_else(|| last_change(metadata)).unwrap_or(created_at),
         restarted_at,
     };
@@ -250,12 +250,15 @@ fn request_id(uid: Uuid, generation: i64, restarted_at: Option<&str>, deleting: 
     Uuid::new_v5(&uid, name.as_bytes())
 }
 
-/// Who made this generation: the API server's stamp if it belongs to it, else the last manager of the spec as a guess.
-fn actor(metadata: &ObjectMeta, generation: i64) -> Actor {
+/// Who asked: the API server's stamp if it belongs to this generation, else the last manager of the spec as a guess.
+/// A restart makes no generation; it has a stamp of its own.
+fn actor(metadata: &ObjectMeta, generation: i64, shown: &Shown) -> Actor {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
     let stamped = annotation(api::ACTOR_GENERATION_ANNOTATION).and_then(|stamp| stamp.parse::<i64>().ok());
-    match annotation(api::ACTOR_ANNOTATION) {
-        Some(name) if stamped == Some(generation) => Actor::User(name.clone()),
+    let known_generation = shown.status.operation.as_ref().map(|operation| operation.generation) == Some(generation);
+    match (annotation(api::RESTARTED_BY_ANNOTATION), annotation(api::ACTOR_ANNOTATION)) {
+        (Some(name), _) if known_generation => Actor::User(name.clone()),
+        (_, Some(name)) if stamped == Some(generation) => Actor::User(name.clone()),
         _ => metadata
             .managed_fields
             .iter()

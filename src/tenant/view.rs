@@ -276,6 +276,8 @@ pub struct PodSeen {
     pub ready: bool,
     /// Since when and why the scheduler finds no node for it.
     pub unschedulable: Option<(Option<Time>, String)>,
+    /// Since when it has a node, as long as its sandbox (volumes and network) is not there.
+    pub without_sandbox: Option<Time>,
     /// Image as asked for.
     pub image: String,
     /// What runs, once pulled.
@@ -343,11 +345,16 @@ impl Project for PodSeen {
         let unschedulable = condition("PodScheduled")
             .filter(|condition| condition.status == "False" && condition.reason == "Unschedulable")
             .map(|condition| (condition.last_transition_time.clone(), condition.message.clone()));
+        let has_sandbox = condition("PodReadyToStartContainers").is_some_and(|condition| condition.status == "True");
+        let without_sandbox = condition("PodScheduled")
+            .filter(|condition| condition.status == "True" && !has_sandbox)
+            .and_then(|condition| condition.last_transition_time.clone());
         let report = status.container_statuses.into_iter().next().unwrap_or_default();
         Self {
             node: spec.node_name,
             ready,
             unschedulable,
+            without_sandbox,
             image: spec.containers.into_iter().next().unwrap_or_default().image,
             image_id: (!report.image_id.is_empty()).then_some(report.image_id),
             restarts: report.restart_count,

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 /// Where the invariants are documented, from the crate's root.
-const DOCS: &str = "docs/ledger-protocol.md";
+const DOCS: &str = "docs/ledger.md";
 
 const CALM: Faults =
     Faults { crashes: 0, cuts: 0, slow_commits: 0, spool_errors: 0, lost_volumes: 0, db_restores: 0, api_restores: 0 };

@@ -1,0 +1,177 @@
+//! Berth on the cluster, as a user installs it: image, namespace, Secret, Helm.
+//!
+//! Owns: the installation that tests share. Must never: give Berth a right that the chart does not give.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::kubectl::{self, Error, Kubectl, environment};
+
+/// The release and what it is called after.
+pub const RELEASE: &str = "berth";
+/// Berth's namespace.
+pub const NAMESPACE: &str = "berth-system";
+/// Berth's pod.
+pub const POD: &str = "berth-0";
+/// Where the chart mounts the authority of the database's certificate.
+const AUTHORITY: &str = "/etc/berth/database-ca/ca.crt";
+
+/// Where the records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In PostgreSQL.
+    Database,
+    /// On the spool alone.
+    Files,
+}
+
+/// Compiles Berth in the profile that this program was compiled in, makes its image and that of the test service, and
+/// puts both onto the node.
+pub fn images() -> Result<(), Error> {
+    let program = env::current_exe().map_err(|source| Error::Start { command: "finding Berth".to_owned(), source })?;
+    // target/debug/deps/scenarios-0123 or target/release/bench: the folder of the profile is named after it.
+    let folder = program.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
+    let folder = folder.unwrap_or(Path::new("target/debug"));
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--locked", "--quiet", "--package", "berth", "--bin", "berth"]).current_dir(top());
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    kubectl::run(&mut cargo, "")?;
+    let berth = format!("berth={}", folder.join("berth").display());
+    kubectl::run(Command::new(top().join("e2e/images/build")).args(["testservice", &berth]), "")?;
+    kubectl::run(Command::new(top().join("e2e/cluster/load")).args(["testservice", "berth"]), "")?;
+    Ok(())
+}
+
+/// Installs or upgrades Berth, and waits until it works. `images` comes before.
+pub fn install(home: Home, log: &str) -> Result<(), Error> {
+    let admin = Kubectl::admin();
+    let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "--filename", "-"];
+    admin.feed(&apply, &ground(home)?.to_string())?;
+    let fresh = admin.in_namespace(NAMESPACE).run(&["get", "statefulset", RELEASE]).is_err();
+    helm(&install_arguments(home, log))?;
+    if !fresh {
+        // The image has the same name as before, and perhaps another content.
+        restart()?;
+    }
+    // The roles that Kubernetes ships are put together from the chart's by a controller.
+    let someone = admin.as_user("nobody-yet").in_group("e2e:editors");
+    someone.wait_for("the aggregated rights of `edit`", Duration::from_secs(30), |someone| {
+        someone.run(&["auth", "can-i", "create", "tenantcontainers", "--all-namespaces"]).map(Some)
+    })?;
+    policies_work(&admin)
+}
+
+/// Ends Berth's process, and waits until the next one works.
+pub fn restart() -> Result<(), Error> {
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    berth.run(&["rollout", "restart", "statefulset", RELEASE])?;
+    berth.run(&["rollout", "status", "statefulset", RELEASE, "--timeout=120s"])?;
+    Ok(())
+}
+
+/// Removes the release, as `helm uninstall` does: definitions, objects and the spool stay.
+pub fn uninstall() -> Result<(), Error> {
+    helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=120s"].map(str::to_owned)).map(drop)
+}
+
+/// A command of `berth`, run where the operator runs.
+pub fn berth(arguments: &[&str]) -> Result<String, Error> {
+    let command = [&["exec", POD, "--", "/usr/bin/berth"], arguments].concat();
+    Kubectl::admin().in_namespace(NAMESPACE).run(&command)
+}
+
+/// What Berth shows to Prometheus.
+pub fn metrics() -> Result<String, Error> {
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{POD}:8080/proxy/metrics");
+    Kubectl::admin().run(&["get", "--raw", &path])
+}
+
+/// The operator's log, newest lines last.
+pub fn log(lines: u32) -> String {
+    let tail = format!("--tail={lines}");
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    berth.run(&["logs", POD, &tail]).unwrap_or_else(|error| error.to_string())
+}
+
+/// Runs Helm.
+pub fn helm(arguments: &[String]) -> Result<String, Error> {
+    kubectl::run(Command::new("helm").args(arguments), "")
+}
+
+/// The checkout.
+pub fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+fn install_arguments(home: Home, log: &str) -> Vec<String> {
+    let chart = top().join("charts/berth").display().to_string();
+    let log = format!("log={}", log.replace(',', "\\,"));
+    let mut arguments: Vec<&str> =
+        vec!["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout=180s"];
+    arguments.extend(["--set", "image.repository=localhost/berth-e2e/berth,image.tag=dev,image.pullPolicy=Never"]);
+    arguments.extend(["--set", "spool.size=256Mi", "--set", &log]);
+    if home == Home::Database {
+        arguments.extend(["--set", "database.existingSecret=berth-database,database.ca.configMap=berth-database-ca"]);
+    }
+    arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// What a user has before the chart: a namespace, and in it how to reach the database.
+fn ground(home: Home) -> Result<Value, Error> {
+    let mut items = vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        }}),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": "e2e-editors"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "e2e:editors"}],
+        }),
+    ];
+    if home == Home::Database {
+        let authority = environment("BERTH_POSTGRES_CA")?;
+        let certificate = std::fs::read_to_string(&authority)
+            .map_err(|source| Error::Start { command: format!("reading {authority}"), source })?;
+        let url = environment("BERTH_OPERATOR_DATABASE_URL")?.replace(&authority, AUTHORITY);
+        items.push(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": "berth-database", "namespace": NAMESPACE}, "stringData": {"url": url},
+        }));
+        items.push(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "berth-database-ca", "namespace": NAMESPACE}, "data": {"ca.crt": certificate},
+        }));
+    }
+    Ok(json!({"apiVersion": "v1", "kind": "List", "items": items}))
+}
+
+/// Policies take effect some time after they were written. Both kinds show in one refusal: of an object without a
+/// finalizer by a namespace's policy, and of nothing once the stamp is there.
+fn policies_work(admin: &Kubectl) -> Result<(), Error> {
+    let probe = crate::objects::Tenant::named("policy-probe").of("nobody").to_string();
+    admin.in_namespace("default").wait_for("the policies' effect", Duration::from_secs(60), |admin| {
+        let answer = admin.feed(&["create", "--dry-run=server", "--filename", "-"], &probe);
+        Ok(answer.err().filter(|error| error.message().contains("belongs to no tenant organisation")))
+    })?;
+    let labelled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "policy-probe", "labels": {"berth.dev/tenant-org": "nobody"},
+    }});
+    admin.feed(&["apply", "--filename", "-"], &labelled.to_string())?;
+    admin.in_namespace("policy-probe").wait_for("the stamp's effect", Duration::from_secs(60), |admin| {
+        let answer = admin.feed_json(&["create", "--dry-run=server", "--filename", "-"], &probe)?;
+        let stamped = answer["metadata"]["annotations"]["berth.dev/actor"].is_string();
+        Ok((stamped && answer["metadata"]["finalizers"].is_array()).then_some(()))
+    })?;
+    admin.run(&["delete", "namespace", "policy-probe", "--wait=false"])?;
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Whole lives: which states a service goes through, and when.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::objects::{World, waiting};
+use crate::lifecycle::{State, Transition};
+
+const RUNNING: [State; 2] = [State::Pending, State::Running];
+
+#[test]
+fn a_service_is_pending_until_all_its_replicas_are_ready() {
+    let mut world = World::new();
+    world.pass();
+    assert_eq!(world.shown, [State::Pending]);
+    assert_eq!(world.condition("Ready"), ("False".into(), "Starting".into()));
+    world.pass();
+    assert_eq!(world.shown, [State::Pending], "no controller has looked at the StatefulSet yet");
+    world.settle();
+    world.pass();
+    assert_eq!(world.shown, RUNNING);
+    assert_eq!(world.condition("Ready"), ("True".into(), "AllReplicasReady".into()));
+    assert_eq!(world.condition("Available").0, "True");
+}
+
+#[test]
+fn stopping_drains_first_and_keeps_replicas_until_then() {
+    let mut world = World::new();
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.pass();
+    assert_eq!(world.shown[2..], [State::Paused]);
+    assert_eq!(world.observed.stateful_set.as_ref().unwrap().seen.replicas, 2, "still draining");
+    assert!(world.last.as_ref().unwrap().look_again.is_some(), "it looks again when the drain ends");
+    world.later(6);
+    world.pass();
+    assert_eq!(world.observed.stateful_set.as_ref().unwrap().seen.replicas, 0);
+    assert_eq!(world.shown[2..], [State::Paused], "replicas are not gone yet");
+    world.settle();
+    world.pass();
+    assert_eq!(world.shown[2..], [State::Paused, State::Stopped]);
+    assert_eq!(world.condition("Ready"), ("True".into(), "Stopped".into()), "stopped is what was asked for");
+    world.edit(|spec| spec["desiredState"] = json!("Running"));
+    world.run();
+    assert_eq!(world.shown[4..], RUNNING);
+}
+
+#[test]
+fn whoever_changes_their_mind_while_it_drains_gets_the_service_back() {
+    let mut world = World::new();
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.pass();
+    world.edit(|spec| spec["desiredState"] = json!("Running"));
+    world.run();
+    assert_eq!(world.shown[2..], [State::Paused, State::Running]);
+}
+
+#[test]
+fn deleting_walks_every_hop() {
+    let mut world = World::new();
+    world.run();
+    world.delete();
+    world.run();
+    assert_eq!(world.shown, [State::Pending, State::Running, State::Paused, State::Stopped, State::Deleted]);
+    assert!(world.observed.stateful_set.is_none(), "its children are gone");
+}
+
+#[test]
+fn what_is_deleted_before_anybody_saw_it_has_a_history_all_the_same() {
+    let mut world = World::new();
+    world.delete();
+    world.run();
+    assert_eq!(world.shown, [State::Pending, State::Stopped, State::Deleted]);
+}
+
+#[test]
+fn zero_replicas_is_running_not_stopped() {
+    let mut world = World::new();
+    world.run();
+    world.edit(|spec| spec["replicas"] = json!(0));
+    world.run();
+    assert_eq!(world.shown[2..], [State::Running]);
+    assert_eq!(world.reasons[2], "Scaled");
+    assert_eq!(world.condition("Ready"), ("True".into(), "NoReplicasWanted".into()));
+}
+
+#[test]
+fn a_change_of_release_is_a_record_and_says_what_changed() {
+    let mut world = World::new();
+    world.run();
+    world.edit(|spec| spec["image"] = json!("engine:2"));
+    world.run();
+    world.manifest["metadata"]["annotations"]["berth.dev/restarted-at"] = json!("now");
+    world.run();
+    world.edit(|spec| spec["env"] = json!([{"name": "A", "value": "b"}]));
+    world.run();
+    assert_eq!(world.reasons[2..], ["Released", "Restarted", "Updated"]);
+    assert_eq!(world.shown[2..], [State::Running; 3]);
+}
+
+#[test]
+fn what_changes_nothing_for_pods_is_no_release() {
+    let mut world = World::new();
+    world.run();
+    world.edit(|spec| spec["drainSeconds"] = json!(60));
+    world.run();
+    assert_eq!(world.shown, RUNNING);
+}
+
+#[test]
+fn a_service_that_cannot_start_fails_with_the_reason_and_recovers_when_it_can() {
+    for (report, reason) in [
+        (waiting("ImagePullBackOff", "no such image"), "ImagePull"),
+        (waiting("CreateContainerConfigError", "secret \"token\" not found"), "ReferenceNotFound"),
+        (waiting("CrashLoopBackOff", "back-off"), "CrashLoop"),
+        (
+            json!({"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}),
+            "OutOfMemory",
+        ),
+        (
+            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes",
+                "lastTransitionTime": "2026-11-23T00:00:00Z"}),
+            "Unschedulable",
+        ),
+    ] {
+        let mut world = World::new();
+        world.reports.insert(0, report);
+        world.reports.insert(1, waiting("ContainerCreating", ""));
+        world.run();
+        assert_eq!(world.shown, [State::Pending, State::Failed], "{reason}");
+        assert_eq!(world.condition("Stalled"), ("True".into(), reason.into()));
+        assert_eq!(world.condition("Ready").0, "False");
+        world.reports.clear();
+        world.run();
+        assert_eq!(world.shown[2..], RUNNING, "{reason}");
+        assert_eq!(world.condition("Stalled").0, "False");
+    }
+}
+
+#[test]
+fn a_crash_loop_does_not_flap_between_attempts() {
+    let mut world = World::new();
+    world.reports.insert(0, waiting("CrashLoopBackOff", "back-off"));
+    world.run();
+    let again = json!({"restartCount": 4, "state": {"running": {"startedAt": "2026-11-24T00:00:00Z"}},
+        "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}});
+    world.reports.insert(0, again);
+    world.run();
+    assert_eq!(world.shown, [State::Pending, State::Failed]);
+}
+
+#[test]
+fn the_scheduler_gets_ten_seconds_before_that_is_a_failure() {
+    let mut world = World::new();
+    world.pass();
+    let report = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes",
+        "lastTransitionTime": "2026-11-24T00:00:00Z"});
+    world.reports.insert(0, report);
+    world.settle();
+    world.pass();
+    assert_eq!(world.shown, [State::Pending]);
+    assert!(world.last.as_ref().unwrap().look_again.is_some());
+    world.later(11);
+    world.pass();
+    assert_eq!(world.shown, [State::Pending, State::Failed]);
+}
+
+#[test]
+fn one_broken_replica_of_two_is_not_the_end_of_the_service() {
+    let mut world = World::new();
+    world.run();
+    world.reports.insert(1, waiting("CrashLoopBackOff", "back-off"));
+    world.run();
+    assert_eq!(world.shown, RUNNING);
+    assert_eq!(world.condition("Ready"), ("False".into(), "CrashLoop".into()));
+    assert_eq!(world.condition("Available").0, "True");
+    world.reports.insert(0, waiting("CrashLoopBackOff", "back-off"));
+    world.run();
+    assert_eq!(world.shown[2..], [State::Failed], "now nobody answers");
+}
+
+#[test]
+fn a_failed_service_that_is_repaired_is_tried_again() {
+    let mut world = World::new();
+    world.reports.insert(0, waiting("ImagePullBackOff", "no such image"));
+    world.run();
+    world.reports.clear();
+    world.edit(|spec| spec["image"] = json!("engine:right"));
+    world.run();
+    assert_eq!(world.shown, [State::Pending, State::Failed, State::Pending, State::Running]);
+    assert_eq!(world.reasons[2], "Retried");
+}
+
+#[test]
+fn a_stopped_service_with_a_broken_image_stops_all_the_same() {
+    let mut world = World::new();
+    world.reports.insert(0, waiting("ImagePullBackOff", "no such image"));
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.run();
+    assert_eq!(world.shown[2..], [State::Stopped]);
+}
+
+#[test]
+fn nothing_is_written_when_nothing_happens() {
+    let mut world = World::new();
+    world.run();
+    let before = world.manifest.clone();
+    for _ in 0..5 {
+        world.later(600);
+        world.pass();
+    }
+    assert_eq!(world.manifest["status"], before["status"]);
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Run,
+    Stop,
+    Delete,
+    Replicas(i32),
+    Image(u8),
+    Break(i32),
+    Heal,
+    Controllers,
+    Time(i64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => Just(Happening::Run),
+        3 => Just(Happening::Stop),
+        1 => Just(Happening::Delete),
+        2 => (0..4).prop_map(Happening::Replicas),
+        2 => (0u8..3).prop_map(Happening::Image),
+        2 => (0..3).prop_map(Happening::Break),
+        2 => Just(Happening::Heal),
+        6 => Just(Happening::Controllers),
+        4 => (0i64..8).prop_map(Happening::Time),
+    ]
+}
+
+proptest! {
+    /// Whatever happens, in whatever order: no transition outside the table, one line of records, no pass without end,
+    /// and once it is quiet the service is where its user wanted it.
+    #[test]
+    fn no_order_of_events_yields_a_transition_outside_the_table(happenings in prop::collection::vec(happening(), 1..40)) {
+        let mut world = World::new();
+        let mut deleted = false;
+        for happening in happenings {
+            match happening {
+                Happening::Run if !deleted => world.edit(|spec| spec["desiredState"] = json!("Running")),
+                Happening::Stop if !deleted => world.edit(|spec| spec["desiredState"] = json!("Stopped")),
+                Happening::Delete if !deleted => { world.delete(); deleted = true; }
+                Happening::Replicas(count) if !deleted => world.edit(|spec| spec["replicas"] = json!(count)),
+                Happening::Image(tag) if !deleted => world.edit(|spec| spec["image"] = json!(format!("engine:{tag}"))),
+                Happening::Break(ordinal) => drop(world.reports.insert(ordinal, waiting("CrashLoopBackOff", "back-off"))),
+                Happening::Heal => world.reports.clear(),
+                Happening::Controllers => world.settle(),
+                Happening::Time(seconds) => world.later(seconds),
+                _ => {}
+            }
+            world.pass();
+        }
+        world.reports.clear();
+        world.run();
+        let mut state = None;
+        for next in &world.shown {
+            prop_assert!(Transition::new(state, *next).is_ok(), "{state:?} to {next:?} in {:?}", world.shown);
+            state = Some(*next);
+        }
+        let wanted = if deleted { State::Deleted } else if world.manifest["spec"]["desiredState"] == "Stopped" { State::Stopped } else { State::Running };
+        prop_assert_eq!(state, Some(wanted), "{:?}", world.shown);
+        let sequence = world.manifest["status"]["ledger"]["sequence"].as_u64().unwrap();
+        prop_assert_eq!(usize::try_from(sequence).unwrap(), world.shown.len());
+    }
+}

@@ -1,0 +1,47 @@
+//! What there should be, by state and goal.
+
+use serde_json::json;
+
+use super::objects::World;
+use crate::{
+    ledger::Micros,
+    tenant::{
+        health::Failure,
+        plan::{self, Course, Standing},
+    },
+};
+
+#[test]
+fn in_a_terminating_namespace_nothing_is_created_and_nobody_waits_for_a_drain() {
+    let mut world = World::new();
+    world.run();
+    world.delete();
+    let mut tenant = world.tenant();
+    tenant.namespace_terminating = true;
+    assert_eq!(plan::plan(&tenant, Micros(world.now)), Course::Leave);
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_child_is_why_the_service_fails() {
+    let world = World::new();
+    let mut tenant = world.tenant();
+    tenant.shown.state = Some(crate::lifecycle::State::Pending);
+    let course = plan::plan(&tenant, Micros(world.now));
+    let trouble = Failure { reason: "ForeignObject", message: "StatefulSet search is of nobody".into() };
+    let verdict = plan::conclude(&tenant, &course, &world.observed, Some(&trouble), Micros(world.now));
+    assert!(verdict.look_again.is_some(), "no watch of ours tells when somebody else's object goes");
+    assert_eq!(verdict.hop.unwrap().reason, "ForeignObject");
+    assert_eq!(verdict.standing, Standing::Stuck(trouble));
+}
+
+#[test]
+fn a_disk_that_still_grows_is_not_as_desired_but_serves() {
+    let mut world = World::new();
+    world.run();
+    let claim = json!({"metadata": {"name": "data-search-0"},
+        "spec": {"resources": {"requests": {"storage": "2Gi"}}}, "status": {"capacity": {"storage": "1Gi"}}});
+    world.observed.claims.insert(0, std::sync::Arc::new(serde_json::from_value(claim).unwrap()));
+    world.pass();
+    assert_eq!(world.condition("Ready"), ("False".into(), "DiskGrowing".into()));
+    assert_eq!(world.condition("Available").0, "True");
+}
