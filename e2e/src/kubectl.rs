@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 
 /// Why a command gave no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The program could not be started.
     #[error("{command} did not run (is PATH that of .local/env?): {source}")]
@@ -51,6 +51,13 @@ pub enum Error {
         /// What there was in the namespace at the end.
         dump: String,
     },
+}
+
+/// As for people: a test that ends with it prints what it saw, line by line.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl Error {

@@ -163,7 +163,7 @@ impl Scenario {
 
     /// Has Berth prove its ledger; the error says what does not hold.
     pub fn verify(&self) -> Result<String, Error> {
-        install::berth(&["verify", "--database-url-file", "/etc/berth/database/url"])
+        install::berth(&["verify"])
     }
 
     /// Waits until something that is not a TenantContainer's own state is so.

@@ -100,8 +100,9 @@ pub(super) fn tenants(
         let touched = match event.map(readable) {
             Ok(Some(event)) => {
                 writer.apply_watcher_event(&event);
-                cache.heard(&event);
+                // Before the cache, which lets the passes begin.
                 rivals.heard(&event);
+                cache.heard(&event);
                 touched(event)
             }
             Ok(None) => None,

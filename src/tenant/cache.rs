@@ -18,17 +18,24 @@ use kube_runtime::{
     reflector::{ObjectRef, Store},
     watcher::Event,
 };
+use tokio::sync::watch;
 
 /// Objects of one kind, by reference.
 pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     written: Arc<Mutex<HashMap<ObjectRef<K>, Arc<K>>>>,
     tolerated: Arc<Mutex<HashMap<ObjectRef<K>, u64>>>,
+    complete: Arc<watch::Sender<bool>>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), written: Arc::clone(&self.written), tolerated: Arc::clone(&self.tolerated) }
+        Self {
+            store: self.store.clone(),
+            written: Arc::clone(&self.written),
+            tolerated: Arc::clone(&self.tolerated),
+            complete: Arc::clone(&self.complete),
+        }
     }
 }
 
@@ -38,7 +45,12 @@ where
 {
     /// A cache over what a watch fills.
     pub fn new(store: Store<K>) -> Self {
-        Self { store, written: Arc::default(), tolerated: Arc::default() }
+        Self {
+            store,
+            written: Arc::default(),
+            tolerated: Arc::default(),
+            complete: Arc::new(watch::Sender::new(false)),
+        }
     }
 
     /// The newest that is known of an object.
@@ -82,13 +94,18 @@ where
             Event::Init => {}
             // What a complete list does not hold is gone, whatever we wrote before it was made; what we write while it
             // is being made comes as an event afterwards, and costs one more look at worst.
-            Event::InitDone => self.written().clear(),
+            Event::InitDone => {
+                self.written().clear();
+                self.complete.send_replace(true);
+            }
         }
     }
 
-    /// Waits until the first complete list has arrived.
-    pub async fn ready(&self) -> Result<(), kube_runtime::reflector::store::WriterDropped> {
-        self.store.wait_until_ready().await
+    /// Waits until the first complete list has arrived. Not the store's own way to wait (kube 5): that wakes only the one
+    /// who asked last, and every pass asks.
+    pub async fn ready(&self) {
+        // The sender lives as long as this cache does: there is no other end to the wait.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
     }
 
     /// How many objects the watch has told of.
@@ -139,6 +156,26 @@ mod tests {
         object.metadata.name = Some("a".to_owned());
         object.metadata.resource_version = Some(version.to_owned());
         object
+    }
+
+    #[tokio::test]
+    async fn everybody_who_waits_for_the_first_list_is_woken() {
+        let (reader, mut writer) = store();
+        let cache = Cache::<Namespace>::new(reader);
+        let waiting: Vec<_> = (0..20)
+            .map(|_| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.ready().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        for event in [Event::Init, Event::InitApply(namespace("1")), Event::InitDone] {
+            writer.apply_watcher_event(&event);
+            cache.heard(&event);
+        }
+        for waiter in waiting {
+            tokio::time::timeout(std::time::Duration::from_secs(5), waiter).await.unwrap().unwrap();
+        }
     }
 
     #[test]
