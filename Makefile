@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean deny prerequisites up down tools images
+.PHONY: help demo demo-clean test generate deny prerequisites up down tools images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,13 @@ demo: ## Berth on a real cluster, two tenants, a vector search, the ledger (root
 
 demo-clean: ## remove what demo installed; CLUSTER=current: from the cluster that kubectl talks to
 	@e2e/demo/clean
+
+test: ## everything that must hold, as CI runs it; some of it needs root, and says so
+	@scripts/test
+
+generate: ## write crds/ and the chart's copy of it from src/api
+	@cargo run --quiet -- crds --out crds
+	@cp crds/*.yaml charts/berth/files/crds/
 
 prerequisites: ## install what is missing from the distribution (root)
 	@scripts/prerequisites

@@ -17,7 +17,7 @@ pub struct Quantity {
 
 /// Text that is no quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a quantity: write a number with a unit such as 500m, 2, 512Mi or 10Gi")]
+#[error("{0:?} is not a quantity: write a number with a unit such as 500m, 2, 512Mi or 10Gi")]
 pub struct QuantityError(String);
 
 impl Quantity {
@@ -45,7 +45,7 @@ impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let wrong = || QuantityError(crate::ledger::visible(text, 64));
+        let wrong = || QuantityError(text.chars().take(64).collect());
         let digits_end =
             text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '+' || c == '-')).unwrap_or(text.len());
         let (number, suffix) = text.split_at(digits_end);

@@ -304,6 +304,11 @@ impl Worker {
         let took = started.elapsed();
         worker.metrics.ended(took, outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason));
         let share = worker.shares.passed(&about);
+        // Objects that are gone are remembered until they are as many again as those that are there.
+        let tenants = &worker.context.tenants;
+        if worker.shares.len() > 2 * tenants.len() + 100 {
+            worker.shares.retain(|about| tenants.get(about).is_some());
+        }
         let done = outcome?;
         worker.retries.succeeded(&about);
         if done.writes + done.records > 0 {

@@ -3,10 +3,9 @@
 //! Owns: what counts as a failure, and the sentence for it. Must never: do I/O, or decide what follows.
 
 use super::{
-    build::ChildKind,
-    mounts, names,
+    course::Course,
+    names,
     observe::Observed,
-    plan::Course,
     validate::{Tenant, time},
     view::{ContainerSeen, PodView},
 };
@@ -56,15 +55,12 @@ impl Health {
     /// How the replicas of `tenant` are.
     pub fn of(tenant: &Tenant, course: &Course, observed: &Observed, now: Micros) -> Self {
         let set = observed.stateful_set.as_deref();
-        let wanted = match course {
-            Course::Keep { shape, .. } => shape.replicas,
-            Course::Leave | Course::Remove => 0,
-        };
+        let wanted = course.replicas();
         let present = set.map_or(0, |set| set.seen.current).max(i32::try_from(observed.pods.len()).unwrap_or(i32::MAX));
         let ready_replicas = set.map_or(0, |set| set.seen.ready);
         // A StatefulSet that is not yet as we built it, or that its controller has not looked at, tells nothing about this spec.
         let current = set.is_some_and(|set| {
-            set.built_from() == expected(course) && set.metadata.generation == Some(set.seen.observed_generation)
+            set.built_from() == course.stateful_set() && set.metadata.generation == Some(set.seen.observed_generation)
         });
         let mut health = Self {
             ready: current
@@ -183,17 +179,13 @@ impl Health {
 /// When to ask what keeps the files of `pod` from being mounted; none where it has none, or has them.
 pub fn awaits_files(tenant: &Tenant, pod: &PodView) -> Option<Micros> {
     let has_files = tenant.spec.volumes.iter().any(|volume| volume.secret.is_some() || volume.config_map.is_some());
-    let since = pod.seen.without_sandbox.as_ref().filter(|_| has_files && mounts::is_creating(pod))?;
+    let since = pod.seen.without_sandbox.as_ref().filter(|_| has_files && is_creating(pod))?;
     Some(Micros(time(since).0.saturating_add(FILES_GRACE)))
 }
 
-fn expected(course: &Course) -> Option<&str> {
-    match course {
-        Course::Keep { children, .. } => {
-            children.iter().find(|child| child.kind == ChildKind::StatefulSet).map(|child| child.built_from.as_str())
-        }
-        Course::Leave | Course::Remove => None,
-    }
+/// Whether its container waits for what comes before it: volumes, network, image.
+fn is_creating(pod: &PodView) -> bool {
+    matches!(&pod.seen.container, ContainerSeen::Waiting { reason, .. } if reason == "ContainerCreating")
 }
 
 fn growing(observed: &Observed) -> Option<String> {
@@ -207,33 +199,4 @@ fn growing(observed: &Observed) -> Option<String> {
             )
         })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::tenant::testing;
-
-    #[test]
-    fn the_kubelet_is_asked_about_replicas_with_files_that_get_no_sandbox_and_about_no_other() {
-        let files = testing::tenant(json!({"volumes": [{"name": "f", "mountPath": "/f", "secret": {"name": "s"}}]}));
-        let scratch = testing::tenant(json!({"volumes": [{"name": "f", "mountPath": "/f", "emptyDir": {}}]}));
-        let pod = |sandbox: &str, waiting: &str| {
-            testing::pod(json!({
-                "conditions": [
-                    {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:10Z"},
-                    {"type": "PodReadyToStartContainers", "status": sandbox},
-                ],
-                "containerStatuses": [{"state": {"waiting": {"reason": waiting}}}],
-            }))
-        };
-        let stuck = pod("False", "ContainerCreating");
-        let due = "2026-01-01T00:00:13Z".parse::<jiff::Timestamp>().unwrap().as_microsecond();
-        assert_eq!(awaits_files(&files, &stuck), Some(Micros(due)));
-        assert_eq!(awaits_files(&scratch, &stuck), None);
-        assert_eq!(awaits_files(&files, &pod("True", "ContainerCreating")), None, "it pulls its image");
-        assert_eq!(awaits_files(&files, &pod("False", "CrashLoopBackOff")), None);
-    }
 }

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod build;
 pub mod cache;
+pub mod course;
 pub mod health;
 pub mod mounts;
 pub mod names;
@@ -16,8 +17,6 @@ pub mod record;
 pub mod rivals;
 mod show;
 pub mod status;
-#[cfg(test)]
-mod testing;
 pub mod validate;
 pub mod view;
 

@@ -7,12 +7,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, Client, api::ListParams};
 use tracing::debug;
 
-use super::{
-    health,
-    observe::Observed,
-    validate::Tenant,
-    view::{ContainerSeen, PodView},
-};
+use super::{health, observe::Observed, validate::Tenant, view::PodView};
 use crate::ledger::Micros;
 
 /// How many Events of one pod are read at most: the kubelet counts repetitions instead of writing new ones.
@@ -49,11 +44,6 @@ fn missing(message: &str) -> Option<&str> {
     let (_, cause) = message.split_once(" : ")?;
     let names_one = cause.starts_with("secret \"") || cause.starts_with("configmap \"");
     (names_one && cause.ends_with(" not found")).then_some(cause)
-}
-
-/// Whether its container waits for what comes before it: volumes, network, image.
-pub fn is_creating(pod: &PodView) -> bool {
-    matches!(&pod.seen.container, ContainerSeen::Waiting { reason, .. } if reason == "ContainerCreating")
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use uuid::Uuid;
 use super::{
     apply::{self, Applied, ChildError},
     cache::Cache,
+    course::Course,
     mounts,
     observe::{Caches, Observed},
-    plan::{self, Course, Hop, Standing, Verdict},
+    plan::{self, Hop, Standing, Verdict},
     record,
     rivals::Rivals,
     show::{self, ShowError},

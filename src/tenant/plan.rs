@@ -12,7 +12,8 @@ use crate::{
 };
 
 use super::{
-    build::{Child, Shape, children},
+    build::{Shape, children},
+    course::Course,
     health::{Failure, Health},
     observe::Observed,
     validate::Tenant,
@@ -21,22 +22,6 @@ use super::{
 /// How soon it is tried again where something that is not ours stands in the way, in microseconds. A read each time, or
 /// a write that is refused.
 const TROUBLE_AGAIN: i64 = 15_000_000;
-
-/// What there should be.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Course {
-    /// These children, in this order.
-    Keep {
-        /// How many replicas, and whether they serve.
-        shape: Shape,
-        /// All of them.
-        children: Vec<Child>,
-    },
-    /// Nothing is written: the namespace is going and takes the children along.
-    Leave,
-    /// No children: the last record is shown.
-    Remove,
-}
 
 /// What a pass has found out.
 #[derive(Clone, Debug, PartialEq)]
@@ -317,22 +302,5 @@ pub fn classify(tenant: &Tenant, before: &Observed) -> Change {
             Some(set) if tenant.goal == Goal::Running && set.replicas != tenant.spec.replicas => Change::Scale,
             _ => Change::Update,
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tenant::testing;
-
-    #[test]
-    fn what_is_in_the_way_is_looked_at_again() {
-        let tenant = testing::tenant(serde_json::json!({}));
-        let now = Micros(1_000_000);
-        let trouble = Failure { reason: "ForeignObject", message: "somebody's".to_owned() };
-        let course = plan(&tenant, now);
-        let verdict = conclude(&tenant, &course, &Observed::default(), Some(&trouble), now);
-        assert_eq!(verdict.look_again, Some(Micros(now.0 + TROUBLE_AGAIN)));
-        assert_eq!(conclude(&tenant, &course, &Observed::default(), None, now).look_again, None);
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: what makes an object unfit to be worked on, and the sentence that says so. The schema has refused most of it
 //! already; what is left depends on other objects or on the status. Must never: do I/O or read a clock.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use uuid::Uuid;
 
 use super::{names, view::NamespaceView};
@@ -214,7 +214,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
     let request = Request {
         id: request_id(target.uid, generation, restarted_at.as_deref(), deleting.is_some()),
         actor: if deleting.is_some() { Actor::Unknown } else { actor(metadata, generation, &shown) },
-        at: deleting.map(time).or_else(|| last_change(metadata)).unwrap_or(created_at),
+        at: deleting.or_else(|| last_change(metadata)?.time.as_ref()).map_or(created_at, time),
         restarted_at,
     };
     Ok(Tenant {
@@ -259,28 +259,16 @@ fn actor(metadata: &ObjectMeta, generation: i64, shown: &Shown) -> Actor {
     match (annotation(api::RESTARTED_BY_ANNOTATION), annotation(api::ACTOR_ANNOTATION)) {
         (Some(name), _) if known_generation => Actor::User(name.clone()),
         (_, Some(name)) if stamped == Some(generation) => Actor::User(name.clone()),
-        _ => metadata
-            .managed_fields
-            .iter()
-            .flatten()
-            .filter(|entry| {
-                entry.subresource.as_deref() != Some("status")
-                    && entry.manager.as_deref() != Some(names::STATUS_MANAGER)
-            })
-            .max_by_key(|entry| entry.time.as_ref().map(time))
-            .and_then(|entry| entry.manager.clone())
-            .map_or(Actor::Unknown, Actor::Guess),
+        _ => last_change(metadata).and_then(|entry| entry.manager.clone()).map_or(Actor::Unknown, Actor::Guess),
     }
 }
 
-fn last_change(metadata: &ObjectMeta) -> Option<Micros> {
-    metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter(|entry| entry.subresource.as_deref() != Some("status"))
-        .filter_map(|entry| entry.time.as_ref().map(time))
-        .max()
+/// The last change of the object that was not Berth's own.
+fn last_change(metadata: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
+    let theirs = metadata.managed_fields.iter().flatten().filter(|entry| {
+        entry.subresource.as_deref() != Some("status") && entry.manager.as_deref() != Some(names::STATUS_MANAGER)
+    });
+    theirs.max_by_key(|entry| entry.time.as_ref().map(time))
 }
 
 /// Fingerprint of what pods are made from. Destructured whole, so that a new field does not compile until somebody

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use sea_orm::DatabaseConnection;
 
-use super::{bounds::within, heads::HeadRow, read, writer::Answer};
+use super::{bounds::within, heads::HeadRow, read};
 use crate::ledger::{
     entry::{Backend, Outcome},
     error::LedgerError,
@@ -18,7 +18,7 @@ use crate::ledger::{
 const DOING: &str = "looking up a chain";
 
 /// The chain is one record ahead of what is shown: that one is to be shown instead.
-pub(super) async fn adopt(db: &DatabaseConnection, record: &Record, row: HeadRow) -> Answer {
+pub(super) async fn adopt(db: &DatabaseConnection, record: &Record, row: HeadRow) -> Result<Outcome, LedgerError> {
     let envelope = record.envelope();
     match read::record_at(db, envelope.cluster, envelope.uid, row.head, row.at).await? {
         Some(stored) if stored.record.hash() == row.head.hash => Ok(Outcome::Adopt(Box::new(stored.record))),
@@ -34,7 +34,7 @@ pub(super) async fn adopt(db: &DatabaseConnection, record: &Record, row: HeadRow
 }
 
 /// The chain is beyond the record's place: with it (then it is durable), or without.
-pub(super) async fn look_back(db: &DatabaseConnection, record: &Record, row: HeadRow) -> Answer {
+pub(super) async fn look_back(db: &DatabaseConnection, record: &Record, row: HeadRow) -> Result<Outcome, LedgerError> {
     let envelope = record.envelope();
     if read::record_at(db, envelope.cluster, envelope.uid, record.head(), envelope.at).await?.is_some() {
         return Ok(Outcome::Durable(Backend::Database));

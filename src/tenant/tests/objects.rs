@@ -11,8 +11,9 @@ use crate::{
     lifecycle::State,
     tenant::{
         build::ChildKind,
+        course::Course,
         observe::Observed,
-        plan::{self, Course, Verdict},
+        plan::{self, Verdict},
         record, status,
         validate::{self, Refusal, Surroundings, Tenant},
         view::{NamespaceView, PodView, StatefulSetView},

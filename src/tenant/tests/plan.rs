@@ -6,8 +6,9 @@ use super::objects::World;
 use crate::{
     ledger::Micros,
     tenant::{
+        course::Course,
         health::Failure,
-        plan::{self, Course, Standing},
+        plan::{self, Standing},
     },
 };
 
@@ -29,6 +30,7 @@ fn what_stands_in_the_way_of_a_child_is_why_the_service_fails() {
     let course = plan::plan(&tenant, Micros(world.now));
     let trouble = Failure { reason: "ForeignObject", message: "StatefulSet search is of nobody".into() };
     let verdict = plan::conclude(&tenant, &course, &world.observed, Some(&trouble), Micros(world.now));
+    assert!(verdict.look_again.is_some(), "no watch of ours tells when somebody else's object goes");
     assert_eq!(verdict.hop.unwrap().reason, "ForeignObject");
     assert_eq!(verdict.standing, Standing::Stuck(trouble));
 }
