@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test generate deny prerequisites up down tools images
+.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ tools: ## compile the cluster's tools into the cache, TOOLS="kubectl helm"
 IMAGES ?= pause testservice weaviate
 images: ## make the images of the end-to-end cluster, IMAGES="testservice"
 	@e2e/images/build $(IMAGES)
+
+scenarios: ## what users keep, with real pods; 200 services; the same on files (root; brings the cluster up)
+	@e2e/scenarios
+
+bench: ## measure apply to Running, Berth's share of it, and 200 services at once (root; brings the cluster up)
+	@e2e/bench/run
 
 deny: ## check the dependencies' licences, sources and advisories
 	@scripts/deny

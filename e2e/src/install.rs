@@ -115,8 +115,17 @@ pub fn top() -> PathBuf {
 fn install_arguments(home: Home, log: &str) -> Vec<String> {
     let chart = top().join("charts/berth").display().to_string();
     let log = format!("log={}", log.replace(',', "\\,"));
-    let mut arguments: Vec<&str> =
-        vec!["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--wait", "--timeout=180s"];
+    let mut arguments: Vec<&str> = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--wait",
+        "--timeout=180s",
+        "--force-conflicts",
+    ];
     arguments.extend(["--set", "image.repository=localhost/berth-e2e/berth,image.tag=dev,image.pullPolicy=Never"]);
     arguments.extend(["--set", "spool.size=256Mi", "--set", &log]);
     if home == Home::Database {
