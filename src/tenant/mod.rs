@@ -8,6 +8,7 @@ pub mod build;
 pub mod cache;
 mod context;
 pub mod course;
+mod disagree;
 pub mod health;
 pub mod mounts;
 pub mod names;

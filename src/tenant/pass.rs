@@ -17,6 +17,7 @@ use super::{
     apply::{self, Applied},
     context::{Context, Done, PassError},
     course::Course,
+    disagree,
     health::Failure,
     mounts,
     observe::Observed,
@@ -31,7 +32,11 @@ use crate::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
-    ledger::{Backend, Entry, LedgerError, Micros, Outcome, Record, Seal, visible},
+    ledger::{
+        Backend, Entry, LedgerError, Micros, Outcome, Record, Seal,
+        protocol::{ShowTests, show_tests},
+        visible,
+    },
     lifecycle::State,
 };
 
@@ -175,15 +180,11 @@ impl Pass<'_> {
                 self.context.told.note(&told);
                 Ok(record)
             }
-            Outcome::Adopt(durable) => {
-                info!(uid = %tenant.target.uid, sequence = durable.envelope().seq, "the ledger was one record ahead; it is shown now");
-                Ok(*durable)
+            other => {
+                let ahead = disagree::resolve(&self.context.client, tenant, other).await?;
+                info!(uid = %tenant.target.uid, "the ledger was one record ahead; it is shown now");
+                Ok(ahead.unwrap_or(record))
             }
-            Outcome::Elsewhere { head, .. } => Err(PassError::Parted {
-                subject: subject(tenant),
-                ledger: head.sequence,
-                shown: tenant.shown.head.sequence,
-            }),
         }
     }
 
@@ -210,7 +211,7 @@ impl Pass<'_> {
             warn!(uid = %tenant.target.uid, error = error.explain(), "the end of a request was not noted");
             shown.operation = tenant.shown.status.operation.clone();
         }
-        self.write_status(tenant, &shown).await?;
+        self.write_status(tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
         info!(
             uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
             from = envelope.from.map_or("", State::as_str), to = envelope.to.map_or("", State::as_str),
@@ -284,7 +285,7 @@ impl Pass<'_> {
         let shown = status::of(&tenant, observed, &standing, kept, now);
         if shown != before {
             let news = reason_of(&shown) != reason_of(&before);
-            self.write_status(&tenant, &shown).await?;
+            self.write_status(&tenant, &shown, ShowTests::Head).await?;
             if let (true, Standing::Stuck(failure)) = (news && verdict.hop.is_none(), &verdict.standing) {
                 self.publish(failure.reason, &failure.message, true);
             }
@@ -296,10 +297,14 @@ impl Pass<'_> {
         error.map_or(Ok(self.done), |error| Err(error.into()))
     }
 
-    async fn write_status(&mut self, tenant: &Tenant, shown: &TenantContainerStatus) -> Result<(), PassError> {
+    async fn write_status(
+        &mut self,
+        tenant: &Tenant,
+        shown: &TenantContainerStatus,
+        tests: ShowTests,
+    ) -> Result<(), PassError> {
         self.leading()?;
-        let head_before = self.object.status.as_ref().map_or("", |status| status.ledger.head.as_str()).to_owned();
-        let written = show::status(&self.context.client, &tenant.target, &head_before, shown).await?;
+        let written = show::status(&self.context.client, &tenant.target, &self.object, tests, shown).await?;
         self.done.writes += 1;
         self.object = self.context.tenants.wrote(written);
         Ok(())
@@ -353,7 +358,7 @@ async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refu
     let shown = status::refused(&before, refusal, object.metadata.generation.unwrap_or_default(), (context.clock)());
     if shown != before {
         let news = reason_of(&shown) != reason_of(&before);
-        context.tenants.wrote(show::status(&context.client, &target, &before.ledger.head, &shown).await?);
+        context.tenants.wrote(show::status(&context.client, &target, object, ShowTests::Head, &shown).await?);
         done.writes += 1;
         if news {
             warn!(uid = %target.uid, namespace = %target.namespace, name = %target.name, reason = refusal.reason(), "refused: {refusal}");

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::names;
 use crate::{
     api::{FINALIZER, TenantContainer, tenant_container::TenantContainerStatus},
-    ledger::Target,
+    ledger::{Target, protocol::ShowTests},
 };
 
 /// The API server did not take a write to the object itself.
@@ -34,20 +34,26 @@ pub enum ShowError {
     },
 }
 
-/// Replaces the status, if the chain still ends with `head_before` (as the status writes it).
+/// Replaces the status of `object` as it was read, if what `tests` names has not changed since.
 pub(super) async fn status(
     client: &Client,
     target: &Target,
-    head_before: &str,
+    object: &TenantContainer,
+    tests: ShowTests,
     status: &TenantContainerStatus,
 ) -> Result<TenantContainer, ShowError> {
-    let operations = json!([
-        {"op": "test", "path": "/metadata/uid", "value": target.uid},
-        {"op": "test", "path": "/status/ledger/head", "value": head_before},
-        {"op": "replace", "path": "/status", "value": status},
-    ]);
+    let head = object.status.as_ref().map_or("", |status| status.ledger.head.as_str());
+    let mut operations = vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": target.uid}),
+        json!({"op": "test", "path": "/status/ledger/head", "value": head}),
+    ];
+    if tests == ShowTests::HeadAndDeletion {
+        let deletion = &object.metadata.deletion_timestamp;
+        operations.push(json!({"op": "test", "path": "/metadata/deletionTimestamp", "value": deletion}));
+    }
+    operations.push(json!({"op": "replace", "path": "/status", "value": status}));
     let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
-    api.patch_status(&target.name, &how(), &json_patch(operations, target)?)
+    api.patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
         .await
         .map_err(|source| error(subject(target), source))
 }
