@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench
+.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench model-deep
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,12 +13,15 @@ demo: ## Berth on a real cluster, two tenants, a vector search, the ledger (root
 demo-clean: ## remove what demo installed; CLUSTER=current: from the cluster that kubectl talks to
 	@e2e/demo/clean
 
-test: ## everything that must hold, as CI runs it; some of it needs root, and says so
+test: ## everything that must hold, from format to scenarios with real pods (root; without, all but those)
 	@scripts/test
 
-generate: ## write crds/ and the chart's copy of it from src/api
+generate: ## write crds/ and the chart's copy anew from the types in src/api
 	@cargo run --quiet -- crds --out crds
-	@cp crds/*.yaml charts/berth/files/crds/
+	@cargo run --quiet -- crds --out charts/berth/files/crds
+
+model-deep: ## explore the ledger's protocol further than `test` does; MODEL_STATES bounds it, MODEL_ONLY picks
+	@cargo test --release --lib protocol::model::tests::no_interleaving_breaks_an_invariant_deep -- --ignored --nocapture
 
 prerequisites: ## install what is missing from the distribution (root)
 	@scripts/prerequisites

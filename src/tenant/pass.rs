@@ -1,39 +1,42 @@
-//! One pass over one TenantContainer.
+//! One pass over one TenantContainer: what is done in which order.
+//!
+//! Owns: the order, and that a state is durable before it is shown. Must never: decide what a state is or what a child
+//! looks like.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use kube::{Client, Resource};
+use futures::future::join;
+use kube::Resource;
 use kube_runtime::{
-    events::{Event, EventType, Recorder},
+    events::{Event, EventType},
     reflector::ObjectRef,
 };
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::{
-    apply::{self, Applied, ChildError},
-    cache::Cache,
+    apply::{self, Applied},
+    context::{Context, Done, PassError},
     course::Course,
+    disagree,
+    health::Failure,
     mounts,
-    observe::{Caches, Observed},
+    observe::Observed,
     plan::{self, Hop, Standing, Verdict},
     record,
-    rivals::Rivals,
-    show::{self, ShowError},
+    show::{self},
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
-    view::fingerprint,
 };
 use crate::{
     api::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
-    ledger::{Backend, Entry, Ledger, LedgerError, Micros, Outcome, Record, Seal, Snapshot, visible},
+    ledger::{
+        Backend, Entry, LedgerError, Micros, Outcome, Record, Seal,
+        protocol::{ShowTests, show_tests},
+        visible,
+    },
     lifecycle::State,
 };
 
@@ -43,119 +46,6 @@ const MAX_HOPS: usize = 6;
 const RESYNC: Duration = Duration::from_secs(600);
 /// How soon a refused object is looked at again: what stands in its way is another object.
 const REFUSED: Duration = Duration::from_secs(10);
-
-/// The objects themselves.
-pub type Tenants = Cache<TenantContainer>;
-
-/// Everything that a pass works with.
-pub struct Context {
-    /// The API server.
-    pub client: Client,
-    /// Uid of the namespace `kube-system`.
-    pub cluster: Uuid,
-    /// The TenantContainers.
-    pub tenants: Tenants,
-    /// Their children.
-    pub caches: Caches,
-    /// Who claims which identity.
-    pub rivals: Rivals,
-    /// The ledger.
-    pub ledger: Ledger,
-    /// Events.
-    pub recorder: Recorder,
-    /// The epoch of the leadership under which this process may write now; none after its local deadline.
-    pub epoch: Box<dyn Fn() -> Option<u64> + Send + Sync>,
-    /// The time.
-    pub clock: fn() -> Micros,
-    /// What the ledger was told last of each object: to tell it of changes only.
-    pub told: Told,
-}
-
-/// Fingerprints of the snapshots that the ledger has, by uid.
-#[derive(Default)]
-pub struct Told(Mutex<HashMap<Uuid, u64>>);
-
-impl Told {
-    /// Whether `snapshot` says anything new. The moment, the leader and the chain's end are not news.
-    fn is_news(&self, snapshot: &Snapshot) -> bool {
-        self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
-    }
-
-    fn note(&self, snapshot: &Snapshot) {
-        self.map().insert(snapshot.target.uid, Self::gist(snapshot));
-    }
-
-    fn forget(&self, uid: Uuid) {
-        self.map().remove(&uid);
-    }
-
-    fn gist(snapshot: &Snapshot) -> u64 {
-        fingerprint(&(snapshot.generation, &snapshot.replicas_seen, &snapshot.namespace.labels))
-    }
-
-    fn map(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a pass ended early. It is tried again, later and later.
-#[derive(Debug, thiserror::Error)]
-pub enum PassError {
-    /// This process is not, or not certainly, the leader any more.
-    #[error("this process is not the leader; it writes nothing")]
-    NotLeader,
-    /// A child could not be written.
-    #[error(transparent)]
-    Child(#[from] ChildError),
-    /// The object itself could not be written.
-    #[error(transparent)]
-    Show(#[from] ShowError),
-    /// The ledger did not take a record; children are as they should be, but nothing new is shown.
-    #[error("the new state is not shown")]
-    Ledger(#[from] LedgerError),
-    /// The ledger's chain and the status have parted.
-    #[error(
-        "the ledger's chain of {subject} ends at {ledger}, its status shows {shown}; see docs/operations.md, \"Status and ledger disagree\""
-    )]
-    Parted {
-        /// Namespace and name.
-        subject: String,
-        /// Sequence in the ledger.
-        ledger: u64,
-        /// Sequence in the status.
-        shown: u64,
-    },
-    /// A pass that takes more hops than a life has.
-    #[error("{0} takes more hops than a life has; this is a defect of Berth")]
-    Endless(String),
-}
-
-impl PassError {
-    /// One CamelCase word: metric label and Event reason.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::NotLeader => "NotLeader",
-            Self::Child(_) => "ChildNotWritten",
-            Self::Show(ShowError::Overtaken(_)) => "Overtaken",
-            Self::Show(ShowError::Gone(_)) => "Gone",
-            Self::Show(ShowError::Api { .. }) => "StatusNotWritten",
-            Self::Ledger(error) => error.reason(),
-            Self::Parted { .. } => "LedgerParted",
-            Self::Endless(_) => "Endless",
-        }
-    }
-}
-
-/// What a pass did, for metrics and benchmarks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
-    /// Requests to the API server that wrote.
-    pub writes: u32,
-    /// Records that were kept.
-    pub records: u32,
-    /// When to look again.
-    pub look_again: Duration,
-}
 
 /// Brings one object a pass further.
 pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, PassError> {
@@ -183,38 +73,69 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     async fn run(mut self, mut tenant: Tenant) -> Result<Done, PassError> {
+        self.hold().await?;
         let mut observed = self.context.caches.observe(&tenant);
         mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
-        let mut kept = self.note_request(&mut tenant, &observed).await;
+        // Side by side: children never wait for the ledger, and what they were before decides what the request is called.
+        let request = plan::new_request(&tenant, &observed);
+        let (brought, noted) = join(self.bring(&tenant, &mut observed), self.note(&tenant, request.as_ref())).await;
+        let mut brought = brought?;
+        let mut kept = noted.map(|()| request.is_some().then(|| self.context.ledger.backend()));
+        if let (Some(request), Ok(_)) = (request, &kept) {
+            self.done.records += 1;
+            tenant.shown.status.operation = Some(request);
+        }
         for _ in 0..MAX_HOPS {
+            let Brought { course, writes, trouble } = &brought;
+            self.done.writes += writes;
+            if *course == Course::Remove {
+                return self.remove(&tenant, &observed).await;
+            }
             let now = (self.context.clock)();
-            let course = plan::plan(&tenant, now);
-            let trouble = match &course {
-                Course::Keep { children, .. } => {
-                    self.leading()?;
-                    let Applied { writes, trouble } =
-                        apply::apply(&self.context.client, &self.context.caches, &tenant, children, &mut observed)
-                            .await?;
-                    self.done.writes += writes;
-                    trouble
-                }
-                Course::Leave => None,
-                Course::Remove => return self.remove(&tenant, &observed).await,
-            };
-            let verdict = plan::conclude(&tenant, &course, &observed, trouble.as_ref(), now);
+            let verdict = plan::conclude(&tenant, course, &observed, trouble.as_ref(), now);
             match (&verdict.hop, kept) {
                 (Some(hop), Ok(_)) => match self.record(&mut tenant, &observed, hop, now).await {
                     Ok(record) => {
                         self.show_hop(&mut tenant, &observed, &verdict, &record).await?;
                         kept = Ok(Some(self.context.ledger.backend()));
+                        brought = self.bring(&tenant, &mut observed).await?;
                     }
-                    Err(PassError::Ledger(error)) => kept = Err(error),
+                    Err(PassError::Ledger(error)) => {
+                        kept = Err(error);
+                        brought.writes = 0;
+                    }
                     Err(other) => return Err(other),
                 },
                 (_, kept) => return self.settle(tenant, &observed, verdict, kept, now).await,
             }
         }
         Err(PassError::Endless(subject(&tenant)))
+    }
+
+    /// Without the finalizer an object would be gone before its end is recorded. The API server adds it at creation where
+    /// the chart's policy is; here it is added where the policy is not.
+    async fn hold(&mut self) -> Result<(), PassError> {
+        let metadata = &self.object.metadata;
+        let held = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+        if !held && metadata.deletion_timestamp.is_none() {
+            self.leading()?;
+            self.object = self.context.tenants.wrote(show::hold(&self.context.client, &self.object).await?);
+            self.done.writes += 1;
+        }
+        Ok(())
+    }
+
+    /// Children as they should be.
+    async fn bring(&self, tenant: &Tenant, observed: &mut Observed) -> Result<Brought, PassError> {
+        let course = plan::plan(tenant, (self.context.clock)());
+        let Applied { writes, trouble } = match &course {
+            Course::Keep { children, .. } => {
+                self.leading()?;
+                apply::apply(&self.context.client, &self.context.caches, tenant, children, observed).await?
+            }
+            Course::Leave | Course::Remove => Applied::default(),
+        };
+        Ok(Brought { course, writes, trouble })
     }
 
     fn leading(&self) -> Result<u64, PassError> {
@@ -226,27 +147,14 @@ impl Pass<'_> {
     }
 
     /// A request that nobody has noted yet goes into the audit; the one before it, if unfinished, is superseded.
-    async fn note_request(&mut self, tenant: &mut Tenant, observed: &Observed) -> Result<Option<Backend>, LedgerError> {
-        let request = tenant.request.clone();
-        let before = tenant.shown.status.operation.clone();
-        if before.as_ref().is_some_and(|operation| operation.id == request.id.to_string()) {
-            return Ok(None);
-        }
-        let Ok(seal) = self.seal(request.at) else { return Ok(None) };
-        let action = plan::classify(tenant, observed).as_str();
+    async fn note(&self, tenant: &Tenant, request: Option<&OperationStatus>) -> Result<(), LedgerError> {
+        let (Some(request), Ok(seal)) = (request, self.seal(tenant.request.at)) else { return Ok(()) };
+        let before = tenant.shown.status.operation.as_ref();
         if let Some(unfinished) = before.filter(|operation| operation.result.is_none()) {
-            self.submit(record::operation_finished(tenant, &unfinished, "Superseded", seal)).await?;
+            self.context.ledger.submit(record::operation_finished(tenant, unfinished, "Superseded", seal)).await?;
         }
-        self.submit(record::operation_started(tenant, action, seal)).await?;
-        tenant.shown.status.operation = Some(OperationStatus {
-            id: request.id.to_string(),
-            action: action.to_owned(),
-            actor: String::from(request.actor),
-            generation: tenant.generation,
-            started_at: status::rfc3339(request.at),
-            result: None,
-        });
-        Ok(Some(self.context.ledger.backend()))
+        self.context.ledger.submit(record::operation_started(tenant, &request.action, seal)).await?;
+        Ok(())
     }
 
     async fn submit(&mut self, entry: Entry) -> Result<Outcome, LedgerError> {
@@ -272,15 +180,11 @@ impl Pass<'_> {
                 self.context.told.note(&told);
                 Ok(record)
             }
-            Outcome::Adopt(durable) => {
-                info!(uid = %tenant.target.uid, sequence = durable.envelope().seq, "the ledger was one record ahead; it is shown now");
-                Ok(*durable)
+            other => {
+                let ahead = disagree::resolve(&self.context.client, tenant, other).await?;
+                info!(uid = %tenant.target.uid, "the ledger was one record ahead; it is shown now");
+                Ok(ahead.unwrap_or(record))
             }
-            Outcome::Elsewhere { head, .. } => Err(PassError::Parted {
-                subject: subject(tenant),
-                ledger: head.sequence,
-                shown: tenant.shown.head.sequence,
-            }),
         }
     }
 
@@ -307,7 +211,7 @@ impl Pass<'_> {
             warn!(uid = %tenant.target.uid, error = error.explain(), "the end of a request was not noted");
             shown.operation = tenant.shown.status.operation.clone();
         }
-        self.write_status(tenant, &shown).await?;
+        self.write_status(tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
         info!(
             uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
             from = envelope.from.map_or("", State::as_str), to = envelope.to.map_or("", State::as_str),
@@ -381,7 +285,7 @@ impl Pass<'_> {
         let shown = status::of(&tenant, observed, &standing, kept, now);
         if shown != before {
             let news = reason_of(&shown) != reason_of(&before);
-            self.write_status(&tenant, &shown).await?;
+            self.write_status(&tenant, &shown, ShowTests::Head).await?;
             if let (true, Standing::Stuck(failure)) = (news && verdict.hop.is_none(), &verdict.standing) {
                 self.publish(failure.reason, &failure.message, true);
             }
@@ -393,10 +297,14 @@ impl Pass<'_> {
         error.map_or(Ok(self.done), |error| Err(error.into()))
     }
 
-    async fn write_status(&mut self, tenant: &Tenant, shown: &TenantContainerStatus) -> Result<(), PassError> {
+    async fn write_status(
+        &mut self,
+        tenant: &Tenant,
+        shown: &TenantContainerStatus,
+        tests: ShowTests,
+    ) -> Result<(), PassError> {
         self.leading()?;
-        let head_before = self.object.status.as_ref().map_or("", |status| status.ledger.head.as_str()).to_owned();
-        let written = show::status(&self.context.client, &tenant.target, &head_before, shown).await?;
+        let written = show::status(&self.context.client, &tenant.target, &self.object, tests, shown).await?;
         self.done.writes += 1;
         self.object = self.context.tenants.wrote(written);
         Ok(())
@@ -416,6 +324,13 @@ impl Pass<'_> {
     fn publish(&self, reason: &str, message: &str, warning: bool) {
         publish(self.context, &self.object, reason, message, warning);
     }
+}
+
+/// Children as far as they could be brought.
+struct Brought {
+    course: Course,
+    writes: u32,
+    trouble: Option<Failure>,
 }
 
 /// Once the service is as desired, or has failed, the request is over.
@@ -443,7 +358,7 @@ async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refu
     let shown = status::refused(&before, refusal, object.metadata.generation.unwrap_or_default(), (context.clock)());
     if shown != before {
         let news = reason_of(&shown) != reason_of(&before);
-        context.tenants.wrote(show::status(&context.client, &target, &before.ledger.head, &shown).await?);
+        context.tenants.wrote(show::status(&context.client, &target, object, ShowTests::Head, &shown).await?);
         done.writes += 1;
         if news {
             warn!(uid = %target.uid, namespace = %target.namespace, name = %target.name, reason = refusal.reason(), "refused: {refusal}");

@@ -7,6 +7,7 @@
 //! Owns: the decisions. Must never: do I/O.
 
 use crate::{
+    api::tenant_container::OperationStatus,
     ledger::{Actor, Micros},
     lifecycle::{Goal, State, Transition, next_hop},
 };
@@ -16,6 +17,7 @@ use super::{
     course::Course,
     health::{Failure, Health},
     observe::Observed,
+    status::rfc3339,
     validate::Tenant,
 };
 
@@ -287,8 +289,23 @@ fn known(action: &str) -> Change {
         .unwrap_or(Change::Update)
 }
 
+/// The request that `tenant` carries, if the status does not have it yet.
+pub fn new_request(tenant: &Tenant, before: &Observed) -> Option<OperationStatus> {
+    let request = &tenant.request;
+    let id = request.id.to_string();
+    let known = tenant.shown.status.operation.as_ref().is_some_and(|operation| operation.id == id);
+    (!known).then(|| OperationStatus {
+        id,
+        action: classify(tenant, before).as_str().to_owned(),
+        actor: String::from(request.actor.clone()),
+        generation: tenant.generation,
+        started_at: rfc3339(request.at),
+        result: None,
+    })
+}
+
 /// What a new request asks for, by what stood before it.
-pub fn classify(tenant: &Tenant, before: &Observed) -> Change {
+fn classify(tenant: &Tenant, before: &Observed) -> Change {
     let paused_or_stopped = matches!(tenant.shown.state, Some(State::Paused | State::Stopped));
     let set = before.stateful_set.as_ref().map(|set| &set.seen);
     match tenant.goal {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::names;
 use crate::{
     api::{FINALIZER, TenantContainer, tenant_container::TenantContainerStatus},
-    ledger::Target,
+    ledger::{Target, protocol::ShowTests},
 };
 
 /// The API server did not take a write to the object itself.
@@ -34,22 +34,39 @@ pub enum ShowError {
     },
 }
 
-/// Replaces the status, if the chain still ends with `head_before` (as the status writes it).
+/// Replaces the status of `object` as it was read, if what `tests` names has not changed since.
 pub(super) async fn status(
     client: &Client,
     target: &Target,
-    head_before: &str,
+    object: &TenantContainer,
+    tests: ShowTests,
     status: &TenantContainerStatus,
 ) -> Result<TenantContainer, ShowError> {
-    let operations = json!([
-        {"op": "test", "path": "/metadata/uid", "value": target.uid},
-        {"op": "test", "path": "/status/ledger/head", "value": head_before},
-        {"op": "replace", "path": "/status", "value": status},
-    ]);
+    let head = object.status.as_ref().map_or("", |status| status.ledger.head.as_str());
+    let mut operations = vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": target.uid}),
+        json!({"op": "test", "path": "/status/ledger/head", "value": head}),
+    ];
+    if tests == ShowTests::HeadAndDeletion {
+        let deletion = &object.metadata.deletion_timestamp;
+        operations.push(json!({"op": "test", "path": "/metadata/deletionTimestamp", "value": deletion}));
+    }
+    operations.push(json!({"op": "replace", "path": "/status", "value": status}));
     let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
-    api.patch_status(&target.name, &how(), &json_patch(operations, target)?)
+    api.patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
         .await
-        .map_err(|source| error(target, source))
+        .map_err(|source| error(subject(target), source))
+}
+
+/// Puts the finalizer on, if the object is still as it was read.
+pub(super) async fn hold(client: &Client, object: &TenantContainer) -> Result<TenantContainer, ShowError> {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+    finalizers.push(FINALIZER.to_owned());
+    let merge = json!({"metadata": {"resourceVersion": object.metadata.resource_version, "finalizers": finalizers}});
+    let api: Api<TenantContainer> = Api::namespaced(client.clone(), &namespace);
+    api.patch(&name, &how(), &Patch::Merge(&merge)).await.map_err(|source| error(format!("{namespace}/{name}"), source))
 }
 
 /// Takes the finalizer off, if it is still where it was read.
@@ -65,7 +82,7 @@ pub(super) async fn release(client: &Client, target: &Target, object: &TenantCon
     let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
     match api.patch(&target.name, &how(), &json_patch(operations, target)?).await {
         Ok(_) => Ok(()),
-        Err(source) => match error(target, source) {
+        Err(source) => match error(subject(target), source) {
             ShowError::Gone(_) => Ok(()),
             other => Err(other),
         },
@@ -87,15 +104,15 @@ fn subject(target: &Target) -> String {
     format!("{} {}/{}", target.kind, target.namespace, target.name)
 }
 
-fn error(target: &Target, source: kube::Error) -> ShowError {
+fn error(subject: String, source: kube::Error) -> ShowError {
     match &source {
         // 422 is how a failed `test` is answered; what the schema refuses comes as 422 as well, and names a field.
         kube::Error::Api(status)
             if status.code == 409 || (status.code == 422 && !status.message.contains("is invalid")) =>
         {
-            ShowError::Overtaken(subject(target))
+            ShowError::Overtaken(subject)
         }
-        kube::Error::Api(status) if status.code == 404 => ShowError::Gone(subject(target)),
-        _ => ShowError::Api { subject: subject(target), source: Box::new(source) },
+        kube::Error::Api(status) if status.code == 404 => ShowError::Gone(subject),
+        _ => ShowError::Api { subject, source: Box::new(source) },
     }
 }

@@ -110,19 +110,8 @@ impl World {
     pub(super) fn pass(&mut self) {
         for _ in 0..8 {
             let mut tenant = self.tenant();
-            if tenant
-                .shown
-                .status
-                .operation
-                .as_ref()
-                .is_none_or(|operation| operation.id != tenant.request.id.to_string())
-            {
-                tenant.shown.status.operation = Some(crate::api::tenant_container::OperationStatus {
-                    id: tenant.request.id.to_string(),
-                    action: plan::classify(&tenant, &self.observed).as_str().to_owned(),
-                    generation: tenant.generation,
-                    ..Default::default()
-                });
+            if let Some(request) = plan::new_request(&tenant, &self.observed) {
+                tenant.shown.status.operation = Some(request);
             }
             let now = Micros(self.now);
             let course = plan::plan(&tenant, now);

@@ -1,0 +1,132 @@
+//! What passes share, what one can come to, and why one can fail.
+//!
+//! Owns: those types. Must never: do anything with them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube::Client;
+use kube_runtime::events::Recorder;
+use uuid::Uuid;
+
+use super::{apply::ChildError, cache::Cache, observe::Caches, rivals::Rivals, show::ShowError, view::fingerprint};
+use crate::{
+    api::TenantContainer,
+    ledger::{Ledger, LedgerError, Micros, Snapshot},
+};
+
+/// The objects themselves.
+pub type Tenants = Cache<TenantContainer>;
+
+/// Everything that a pass works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Uid of the namespace `kube-system`.
+    pub cluster: Uuid,
+    /// The TenantContainers.
+    pub tenants: Tenants,
+    /// Their children.
+    pub caches: Caches,
+    /// Who claims which identity.
+    pub rivals: Rivals,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Events.
+    pub recorder: Recorder,
+    /// The epoch of the leadership under which this process may write now; none after its local deadline.
+    pub epoch: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    /// The time.
+    pub clock: fn() -> Micros,
+    /// What the ledger was told last of each object: to tell it of changes only.
+    pub told: Told,
+}
+
+/// Fingerprints of the snapshots that the ledger has, by uid.
+#[derive(Default)]
+pub struct Told(Mutex<HashMap<Uuid, u64>>);
+
+impl Told {
+    /// Whether `snapshot` says anything new. The moment, the leader and the chain's end are not news.
+    pub(super) fn is_news(&self, snapshot: &Snapshot) -> bool {
+        self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
+    }
+
+    pub(super) fn note(&self, snapshot: &Snapshot) {
+        self.map().insert(snapshot.target.uid, Self::gist(snapshot));
+    }
+
+    pub(super) fn forget(&self, uid: Uuid) {
+        self.map().remove(&uid);
+    }
+
+    fn gist(snapshot: &Snapshot) -> u64 {
+        fingerprint(&(snapshot.generation, &snapshot.replicas_seen, &snapshot.namespace.labels))
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a pass ended early. It is tried again, later and later.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// This process is not, or not certainly, the leader any more.
+    #[error("this process is not the leader; it writes nothing")]
+    NotLeader,
+    /// A child could not be written.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// The object itself could not be written.
+    #[error(transparent)]
+    Show(#[from] ShowError),
+    /// The ledger did not take a record; children are as they should be, but nothing new is shown.
+    #[error("the new state is not shown")]
+    Ledger(#[from] LedgerError),
+    /// The ledger's chain and the status have parted.
+    #[error(
+        "the ledger's chain of {subject} ends at {ledger}, its status shows {shown}; see docs/operations.md, \"Status and ledger disagree\""
+    )]
+    Parted {
+        /// Namespace and name.
+        subject: String,
+        /// Sequence in the ledger.
+        ledger: u64,
+        /// Sequence in the status.
+        shown: u64,
+    },
+    /// A pass that takes more hops than a life has.
+    #[error("{0} takes more hops than a life has; this is a defect of Berth")]
+    Endless(String),
+}
+
+impl PassError {
+    /// One CamelCase word: metric label and Event reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotLeader => "NotLeader",
+            Self::Child(_) => "ChildNotWritten",
+            Self::Show(ShowError::Overtaken(_)) => "Overtaken",
+            Self::Show(ShowError::Gone(_)) => "Gone",
+            Self::Show(ShowError::Api { .. }) => "StatusNotWritten",
+            Self::Ledger(error) => error.reason(),
+            Self::Parted { .. } => "LedgerParted",
+            Self::Endless(_) => "Endless",
+        }
+    }
+}
+
+/// What a pass did, for metrics and benchmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Requests to the API server that wrote.
+    pub writes: u32,
+    /// Records that were kept.
+    pub records: u32,
+    /// When to look again.
+    pub look_again: Duration,
+}
