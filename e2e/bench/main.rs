@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let passes = scale::passes()? - passes;
         let rate = passes as f64 / took.as_secs_f64();
         println!(
-            "{SERVICES} services Running         {:.1} s, {passes} passes, {rate:.0} passes/s",
+            "{SERVICES} services Running          {:.1} s, {passes} passes, {rate:.0} passes/s",
             took.as_secs_f64()
         );
         if let (Some((before, _)), Some((now, most))) = (before, scale::memory()?) {

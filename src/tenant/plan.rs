@@ -151,7 +151,7 @@ fn hop(tenant: &Tenant, health: &Health, failure: Option<&Failure>, now: Micros)
         (Goal::Running, Some(State::Failed)) => {
             if shown_revision_differs(tenant) {
                 make(State::Pending, "Retried", "changed; tried again".to_owned(), asked())
-            } else if failure.is_none() {
+            } else if failure.is_none() && !tenant.namespace_terminating {
                 make(State::Pending, "Recovered", "what kept it from running is gone".to_owned(), observed())
             } else {
                 None

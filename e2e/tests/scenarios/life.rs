@@ -202,7 +202,7 @@ fn what_is_deleted_stays_in_every_table_and_its_name_can_be_used_again() {
     );
     assert_eq!(
         one("SELECT action, phase, coalesce(succeeded::text, '') FROM berth.operation_logs
-             WHERE target_uid = :'uid' ORDER BY at, phase DESC"),
+             WHERE target_uid = :'uid' ORDER BY recorded_at, phase DESC"),
         [["Create", "start", ""], ["Create", "finish", "true"], ["Delete", "start", ""], ["Delete", "finish", "true"]]
             .map(|row| row.map(str::to_owned).to_vec())
     );

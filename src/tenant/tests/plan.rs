@@ -23,6 +23,19 @@ fn in_a_terminating_namespace_nothing_is_created_and_nobody_waits_for_a_drain() 
 }
 
 #[test]
+fn in_a_terminating_namespace_nothing_recovers() {
+    let mut world = World::new();
+    world.run();
+    let mut tenant = world.tenant();
+    tenant.shown.state = Some(crate::lifecycle::State::Failed);
+    tenant.shown.status.revision = Some(tenant.revision.clone());
+    tenant.namespace_terminating = true;
+    let now = Micros(world.now);
+    let verdict = plan::conclude(&tenant, &plan::plan(&tenant, now), &world.observed, None, now);
+    assert_eq!(verdict.hop, None, "nobody looks at its replicas any more: that is no recovery");
+}
+
+#[test]
 fn what_stands_in_the_way_of_a_child_is_why_the_service_fails() {
     let world = World::new();
     let mut tenant = world.tenant();
