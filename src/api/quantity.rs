@@ -91,7 +91,8 @@ impl FromStr for Quantity {
         }
         let scale = 10_i128.pow(u32::try_from(fraction.len()).unwrap_or(0));
         let digits: i128 = format!("0{whole}{fraction}").parse().map_err(|_| wrong())?;
-        let nanos = digits.checked_mul(factor_nanos).and_then(|n| n.checked_mul(binary)).ok_or_else(wrong)?;
+        // More than anything has saturates; what the schema accepts never fails to be read.
+        let nanos = digits.saturating_mul(factor_nanos).saturating_mul(binary);
         let per_milli = scale * 1_000_000;
         let millis = nanos / per_milli + i128::from(nanos % per_milli != 0);
         Ok(Self { text: text.to_owned(), millis: sign * millis })
@@ -157,7 +158,7 @@ impl JsonSchema for Quantity {
             "x-kubernetes-int-or-string": true,
             "maxLength": 32,
             "x-kubernetes-validations": [{
-                "rule": "type(self) == int ? self >= 0 : (isQuantity(self) && !quantity(self).isLessThan(quantity('0')))",
+                "rule": "type(self) == int ? self >= 0 : (isQuantity(self) && !quantity(self).isLessThan(quantity('0')) && self.matches('^[0-9]{1,19}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i)?$'))",
                 "message": "must be a quantity of zero or more, such as 500m, 2, 512Mi or 10Gi",
             }],
         })
@@ -202,5 +203,13 @@ mod tests {
     #[test]
     fn integers_are_accepted_as_in_a_pod() {
         assert_eq!(serde_json::from_str::<Quantity>("2").unwrap().millis(), 2_000);
+    }
+
+    proptest::proptest! {
+        /// An object that the API server took and Berth cannot read could be neither run nor deleted.
+        #[test]
+        fn what_the_schema_accepts_is_always_read(text in "[0-9]{1,19}([.][0-9]{1,9})?([numkMGTPE]|[KMGTPE]i)?") {
+            proptest::prop_assert!(text.parse::<Quantity>().is_ok(), "{text}");
+        }
     }
 }

@@ -86,12 +86,12 @@ impl Pass<'_> {
             tenant.shown.status.operation = Some(request);
         }
         for _ in 0..MAX_HOPS {
-            let Brought { course, writes, trouble } = &brought;
+            let Brought { now, course, writes, trouble } = &brought;
+            let now = *now;
             self.done.writes += writes;
             if *course == Course::Remove {
                 return self.remove(&tenant, &observed).await;
             }
-            let now = (self.context.clock)();
             let verdict = plan::conclude(&tenant, course, &observed, trouble.as_ref(), now);
             match (&verdict.hop, kept) {
                 (Some(hop), Ok(_)) => match self.record(&mut tenant, &observed, hop, now).await {
@@ -127,7 +127,9 @@ impl Pass<'_> {
 
     /// Children as they should be.
     async fn bring(&self, tenant: &Tenant, observed: &mut Observed) -> Result<Brought, PassError> {
-        let course = plan::plan(tenant, (self.context.clock)());
+        // One moment for plan and conclusion: between two, a drain could end unseen by either.
+        let now = (self.context.clock)();
+        let course = plan::plan(tenant, now);
         let Applied { writes, trouble } = match &course {
             Course::Keep { children, .. } => {
                 self.leading()?;
@@ -135,7 +137,7 @@ impl Pass<'_> {
             }
             Course::Leave | Course::Remove => Applied::default(),
         };
-        Ok(Brought { course, writes, trouble })
+        Ok(Brought { now, course, writes, trouble })
     }
 
     fn leading(&self) -> Result<u64, PassError> {
@@ -282,7 +284,11 @@ impl Pass<'_> {
             },
             _ => verdict.standing.clone(),
         };
-        let shown = status::of(&tenant, observed, &standing, kept, now);
+        let mut shown = status::of(&tenant, observed, &standing, kept, now);
+        if error.is_some() {
+            // The next pass tells a release by the revision: it counts as seen only when its record is kept.
+            shown.revision = before.revision.clone();
+        }
         if shown != before {
             let news = reason_of(&shown) != reason_of(&before);
             self.write_status(&tenant, &shown, ShowTests::Head).await?;
@@ -328,6 +334,7 @@ impl Pass<'_> {
 
 /// Children as far as they could be brought.
 struct Brought {
+    now: Micros,
     course: Course,
     writes: u32,
     trouble: Option<Failure>,
