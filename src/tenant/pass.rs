@@ -153,10 +153,21 @@ impl Pass<'_> {
         let (Some(request), Ok(seal)) = (request, self.seal(tenant.request.at)) else { return Ok(()) };
         let before = tenant.shown.status.operation.as_ref();
         if let Some(unfinished) = before.filter(|operation| operation.result.is_none()) {
-            self.context.ledger.submit(record::operation_finished(tenant, unfinished, "Superseded", seal)).await?;
+            self.audit(record::operation_finished(tenant, unfinished, "Superseded", seal)).await?;
         }
-        self.context.ledger.submit(record::operation_started(tenant, &request.action, seal)).await?;
-        Ok(())
+        self.audit(record::operation_started(tenant, &request.action, seal)).await
+    }
+
+    /// A request that was noted by a pass whose status write failed may be told in other words now. The first account
+    /// stands, the other is kept in quarantine; neither may keep the object from going on.
+    async fn audit(&self, entry: Entry) -> Result<(), LedgerError> {
+        match self.context.ledger.submit(entry).await {
+            Err(error @ LedgerError::Quarantined { .. }) => {
+                warn!(reason = error.reason(), error = error.explain(), "a second account of a request");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
     async fn submit(&mut self, entry: Entry) -> Result<Outcome, LedgerError> {
@@ -233,8 +244,8 @@ impl Pass<'_> {
         let Some(operation) = &tenant.shown.status.operation else { return Ok(()) };
         let Ok(seal) = self.seal(at) else { return Ok(()) };
         let result = operation.result.clone().unwrap_or_default();
-        self.submit(record::operation_finished(tenant, operation, &result, seal)).await?;
-        Ok(())
+        self.done.records += 1;
+        self.audit(record::operation_finished(tenant, operation, &result, seal)).await
     }
 
     /// No hop is left: shows what has changed besides, and tells the ledger of changed replicas.

@@ -23,7 +23,9 @@ fn a_service_that_is_applied_runs_and_answers_through_its_address() {
     assert_eq!(object["status"]["ledger"]["backend"], "Database");
 
     let address = s.get("service", "search").unwrap()["spec"]["clusterIP"].as_str().unwrap().to_owned();
-    let answer = s.ask("search-0", &format!("http://{address}/")).unwrap();
+    // Ready comes a moment before the node's proxy has heard of the endpoint.
+    let url = format!("http://{address}/");
+    let answer = s.eventually("the Service to answer", |_| Ok(s.ask("search-0", &url).ok())).unwrap();
     assert!(answer.starts_with("200 OK") && answer.contains(r#""hostname":"search-0""#), "{answer}");
     let endpoint = object["status"]["endpoint"].as_str().unwrap();
     assert_eq!(endpoint, format!("search.{}.svc", s.namespace));
