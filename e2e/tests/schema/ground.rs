@@ -45,6 +45,14 @@ fn lay(admin: &Kubectl) {
             alice.run(&["auth", "can-i", "create", "tenantcontainers"]).map(Some)
         })
         .unwrap();
+    // Established is not yet usable: mutating policies refuse a kind until the API server has read its schema anew.
+    let minimal = fs::read_to_string(manifests().join("valid/minimal.yaml")).unwrap();
+    alice
+        .in_namespace("schema-valid")
+        .wait_for("the definition's schema in the API server's admission", Duration::from_secs(60), |alice| {
+            alice.feed(&["create", "--dry-run=server", "--filename", "-"], &minimal).map(Some)
+        })
+        .unwrap();
     clear(&admin.in_namespace("schema-acme"));
 }
 
