@@ -45,3 +45,31 @@ async fn ten_thousand_transitions_over_five_hundred_objects_share_their_commits(
     assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, i64::from(OBJECTS * HOPS));
     assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, i64::from(OBJECTS * HOPS));
 }
+
+/// Measures; run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, proves nothing"]
+async fn measure_a_batch_of_a_thousand_operations() {
+    const BATCHES: u32 = 30;
+    let (database, ledger) = ledger().await;
+    // Two years of months, as an installation of that age has them.
+    database.execute("SELECT berth.make_partitions((now() - interval '24 months')::date, now()::date)").await;
+    let object = Object::new("db");
+    let mut took = vec![];
+    for _ in 0..BATCHES {
+        let entries: Vec<_> = (0..1000).map(|_| object.operation(uuid::Uuid::new_v4(), None)).collect();
+        let started = Instant::now();
+        for answer in futures::future::join_all(entries.into_iter().map(|entry| ledger.submit(entry))).await {
+            assert_eq!(answer.unwrap(), Outcome::Durable(Backend::Database));
+        }
+        took.push(started.elapsed());
+    }
+    took.sort();
+    let transactions = ledger.counters().unwrap().transactions.load(Ordering::Relaxed);
+    println!(
+        "{BATCHES} times 1,000 operations in {transactions} transactions: median {:?}, fastest {:?}, slowest {:?}",
+        took[took.len() / 2],
+        took[0],
+        took[took.len() - 1]
+    );
+}
