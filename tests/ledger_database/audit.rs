@@ -149,6 +149,40 @@ async fn an_account_that_was_altered_is_not_shown() {
 }
 
 #[tokio::test]
+async fn verification_names_two_accounts_of_one_phase() {
+    let (database, ledger) = ledger().await;
+    let object = Object::new("db");
+    let id = Uuid::new_v4();
+    let others: Vec<Entry> = (0..1_100).map(|_| object.operation(Uuid::new_v4(), None)).collect();
+    let told = [object.operation(id, None), object.operation(Uuid::new_v4(), None)];
+    let submits = told.iter().chain(&others).map(|entry| ledger.submit(entry.clone()));
+    assert!(futures::future::join_all(submits).await.into_iter().all(|answer| answer.is_ok()));
+    let reader = berth::ledger::Reader::Database(Reader::connect(&source(&database)).await.unwrap());
+    assert!(reader.verify().await.unwrap().is_clean());
+
+    // What no writer can do any more: the second account gets the first one's operation, and the hash that follows.
+    let forged = retold(&told[0], "Changed", record_of(&told[1]).envelope().at);
+    let record = record_of(&forged);
+    sqlx::query(
+        "UPDATE berth.operation_logs SET operation_id = $1, hash = $2, action = 'Changed', epoch = 2, details = $3,
+             details_hash = $4 WHERE operation_id = $5",
+    )
+    .bind(id)
+    .bind(record.hash().as_bytes().as_slice())
+    .bind(serde_json::json!({"why": "nobody saw it"}))
+    .bind(record.envelope().details.as_bytes().as_slice())
+    .bind(record_of(&told[1]).envelope().operation)
+    .execute(&mut database.connect().await)
+    .await
+    .unwrap();
+    let verified = reader.verify().await.unwrap();
+    assert_eq!((verified.report.violations.len(), verified.damages), (1, vec![]), "{:?}", verified.report.violations);
+    let said = verified.report.violations[0].to_string();
+    let hashes = format!("{} and by record {}", record_of(&told[0]).hash(), record.hash());
+    assert!(said.contains(&format!("start of operation {id} is told twice")) && said.contains(&hashes), "{said}");
+}
+
+#[tokio::test]
 async fn what_contradicts_itself_does_not_come_in() {
     let (_database, ledger) = ledger().await;
     let mut object = Object::new("db");

@@ -151,6 +151,31 @@ async fn the_first_account_of_an_operation_stands() {
 }
 
 #[tokio::test]
+async fn verification_names_two_accounts_of_one_phase() {
+    let dir = dir();
+    let spool = open_small(dir.path());
+    let sample = Sample::new(1);
+    let later = Sample { epoch: 8, ..sample.clone() };
+    let told = [sample.operation(9), later.operation(9)];
+    spool.submit(told[0].clone()).await.unwrap();
+    spool.submit(sample.finish(9)).await.unwrap();
+    // As many as are remembered, so that the spool takes the second account.
+    for id in 10..18 {
+        spool.submit(sample.operation(id)).await.unwrap();
+    }
+    let reader = crate::ledger::Reader::Spool(dir.path().to_owned());
+    assert!(reader.verify().await.unwrap().is_clean());
+    assert_eq!(spool.submit(told[1].clone()).await.unwrap(), DURABLE);
+    spool.close().await.unwrap();
+    let violations = reader.verify().await.unwrap().report.violations;
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    let said = violations[0].to_string();
+    let [first, again] = told.map(|entry| record(&entry).hash());
+    let expected = format!("operation-start of operation {} is told twice", uuid::Uuid::from_u128(9));
+    assert!(said.contains(&expected) && said.contains(&format!("{first} and by record {again}")), "{said}");
+}
+
+#[tokio::test]
 async fn an_entry_that_contradicts_itself_is_refused() {
     let dir = dir();
     let spool = open_small(dir.path());
