@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::{
-    ledger,
+    counters, ledger,
     objects::{Object, now, record_of},
     open,
     postgres::Database,
@@ -102,7 +102,7 @@ async fn of_two_accounts_in_one_batch_the_first_stands() {
     assert_eq!(answers, [DURABLE, adopt(&first), DURABLE, adopt(&first)]);
     assert_eq!(rows(&database).await, 1);
     assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, 1);
-    assert_eq!(ledger.counters().unwrap().transactions.load(Ordering::Relaxed), 1, "it was one batch");
+    assert_eq!(counters(&ledger).transactions.load(Ordering::Relaxed), 1, "it was one batch");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
