@@ -1,5 +1,7 @@
 -- Who did what, when, to what: a row when an operation starts and one when it finishes, with one operation id, which
 -- container_status_history repeats. Insert-only, by month, as the history is.
+-- A phase of an operation is told once, whenever: "at" is in the key only because it decides the month. The writer asks
+-- the key's index of every month, under a lock (docs/decisions/0004).
 CREATE TABLE berth.operation_logs (
     v                smallint     NOT NULL,
     phase            varchar(8)   NOT NULL CHECK (phase IN ('start', 'finish')),

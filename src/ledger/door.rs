@@ -13,7 +13,7 @@ use super::{
     hash::Hash,
     postgres,
     record::Record,
-    spool::Spool,
+    spool::{self, Spool},
 };
 
 /// Where the ledger lives.
@@ -31,6 +31,20 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     home: Home,
+}
+
+/// How the home in use is, for metrics.
+#[derive(Clone, Debug)]
+pub enum Health<'a> {
+    /// The database.
+    Database {
+        /// What its writer did.
+        counters: &'a postgres::Counters,
+        /// Entries that wait for a batch.
+        waiting: usize,
+    },
+    /// The spool.
+    Spool(spool::Health),
 }
 
 #[derive(Clone, Debug)]
@@ -102,11 +116,11 @@ impl Ledger {
         }
     }
 
-    /// The counters of the database's writer, where there is one.
-    pub fn counters(&self) -> Option<&postgres::Counters> {
+    /// How its home is, and what it did so far.
+    pub fn health(&self) -> Health<'_> {
         match &self.home {
-            Home::Database(home) => Some(home.counters()),
-            Home::Spool(_) => None,
+            Home::Database(home) => Health::Database { counters: home.counters(), waiting: home.waiting() },
+            Home::Spool(spool) => Health::Spool(spool.health()),
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum Entry {
         /// What the tables of the present hold once it counts.
         snapshot: Box<Snapshot>,
     },
-    /// The start or the finish of an operation: stands alone.
+    /// The start or the finish of an operation: stands alone. Each is there once; of several accounts the first stands.
     Operation {
         /// The sealed record.
         record: Record,
@@ -173,7 +173,9 @@ pub enum Backend {
 pub enum Outcome {
     /// It is durable and may be shown.
     Durable(Backend),
-    /// The chain in the ledger is already one record ahead of `prev`: show that one instead (rule 3).
+    /// Another record has this one's place; it comes with its details, and is to be shown instead. Of a chain: the ledger
+    /// is already one record ahead of `prev` (rule 3). Of an operation: this phase was told before, by the same leader or
+    /// another, at another moment or in other words.
     Adopt(Box<Record>),
     /// The chain in the ledger ends elsewhere: read the object again; if what was shown stays as it was, rule 3 and rule 5 apply.
     Elsewhere {

@@ -21,7 +21,7 @@ pub mod verify;
 mod view;
 
 pub use canonical::visible;
-pub use door::{Config, Ledger};
+pub use door::{Config, Health, Ledger};
 pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};

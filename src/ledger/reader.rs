@@ -11,7 +11,7 @@ use super::{
     postgres,
     record::Record,
     spool::{self, read},
-    verify::{Report, Verifier},
+    verify::{Once, Report, Verifier},
     view::{Found, Moment, Stored, StoredHead},
 };
 
@@ -116,8 +116,13 @@ impl Reader {
                 verified.notes.extend(claims.unreadable.iter().map(|(path, why)| {
                     format!("{} is no state file of ours ({why}); it is made again at the next start", path.display())
                 }));
+                let told_again = chains.told_again()?;
                 let verifier = verified.take(verifier, Box::pin(stream::iter(chains))).await?;
                 verified.report = verifier.finish();
+                let mut once = Once::default();
+                for (record, place) in told_again {
+                    once.take(&record, place, &mut verified.report);
+                }
                 Ok(verified)
             }
         }
@@ -139,10 +144,14 @@ impl Verified {
 }
 
 impl Verified {
-    /// Takes the records that stand alone: each is checked against its own digests.
+    /// Takes the records that stand alone: each is checked against its own digests, and tells what no other tells.
     async fn take_audit(&mut self, mut rows: Rows<'_, postgres::StoredOperation>) -> Result<(), LedgerError> {
+        let mut once = Once::default();
         while let Some(row) = rows.next().await {
             self.standalone += 1;
+            if let Ok(stored) = &row {
+                once.take(&stored.record, "berth.operation_logs".to_owned(), &mut self.report);
+            }
             let wrong = match row {
                 Ok(stored) if stored.record.hash() != stored.hash => {
                     Some(format!("hashes to {}, but {} is kept with it", stored.record.hash(), stored.hash))

@@ -142,10 +142,18 @@ impl Sample {
 
     /// The start of an operation on it.
     pub(crate) fn operation(&self, id: u128) -> Entry {
-        let mut draft = self.draft(Kind::OperationStart, None);
+        self.phase(id, Kind::OperationStart, None)
+    }
+
+    /// Its finish.
+    pub(crate) fn finish(&self, id: u128) -> Entry {
+        self.phase(id, Kind::OperationFinish, Some(OperationOutcome { succeeded: true, duration_ms: 12 }))
+    }
+
+    fn phase(&self, id: u128, kind: Kind, outcome: Option<OperationOutcome>) -> Entry {
+        let mut draft = self.draft(kind, None);
         draft.operation = Some(Uuid::from_u128(id));
         let record = draft.seal(self.seal(), self.head);
-        let outcome = Some(OperationOutcome { succeeded: true, duration_ms: 12 });
         Entry::Operation { record, target: self.target(), outcome }
     }
 }

@@ -3,15 +3,27 @@
 //! Owns: every metric, its labels and buckets. Must never: use a label whose values users choose.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64},
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
     registry::Registry,
 };
+
+use crate::ledger::{Health, Ledger};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByController {
@@ -52,6 +64,7 @@ pub struct Metrics {
     leading: Family<ByName, Level>,
     writes: Count,
     records: Count,
+    ledger: LedgerMetrics,
 }
 
 impl Default for Metrics {
@@ -78,7 +91,9 @@ impl Default for Metrics {
             writes.clone(),
         );
         registry.register("berth_ledger_entries", "Entries that the ledger took", records.clone());
-        let metrics = Self { registry, passes, errors, reasons, seconds, active, leading, writes, records };
+        let ledger = LedgerMetrics::default();
+        registry.register_collector(Box::new(ledger.clone()));
+        let metrics = Self { registry, passes, errors, reasons, seconds, active, leading, writes, records, ledger };
         metrics.leads(false);
         metrics
     }
@@ -114,10 +129,85 @@ impl Metrics {
         self.leading.get_or_create(&ByName { name: super::LEASE }).set(i64::from(leads));
     }
 
+    /// From now on, shows how this ledger is.
+    pub fn watch(&self, ledger: Ledger) {
+        // It is opened once in a process's life.
+        let _ = self.ledger.0.set(ledger);
+    }
+
     /// The exposition in the OpenMetrics text format.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// The ledger's own numbers, read when they are asked for: only those of the home in use, and none before it is open.
+#[derive(Clone, Debug, Default)]
+struct LedgerMetrics(Arc<OnceLock<Ledger>>);
+
+impl Collector for LedgerMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut show = |name: &str, help: &str, metric: &dyn EncodeMetric| {
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+        };
+        let count = |counter: &AtomicU64| ConstCounter::new(counter.load(Ordering::Relaxed));
+        match self.0.get().map(Ledger::health) {
+            None => Ok(()),
+            Some(Health::Database { counters, waiting }) => {
+                let waiting = ConstGauge::new(i64::try_from(waiting).unwrap_or(i64::MAX));
+                show("berth_ledger_transactions", "Transactions tried", &count(&counters.transactions))?;
+                show("berth_ledger_entries_committed", "Entries in committed ones", &count(&counters.committed))?;
+                show("berth_ledger_transactions_halved", "Those with a refused row", &count(&counters.halved))?;
+                show("berth_ledger_quarantined", "Entries put aside", &count(&counters.quarantined))?;
+                show("berth_ledger_queue_entries", "Entries that wait for a transaction", &waiting)
+            }
+            Some(Health::Spool(health)) => {
+                let poisoned = ConstGauge::new(i64::from(health.poisoned.is_some()));
+                // Every crash leaves a torn end, and nobody has to look at it.
+                let damages = health.damages.iter().filter(|damage| !damage.is_tail()).count();
+                let damages = ConstGauge::new(i64::try_from(damages).unwrap_or(i64::MAX));
+                show("berth_spool_poisoned", "1 where nothing is acknowledged any more", &poisoned)?;
+                show("berth_spool_damages", "Damaged places in the journal when it was opened", &damages)?;
+                show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Config, samples::Sample};
+
+    #[tokio::test]
+    async fn a_spool_shows_its_numbers_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { database: None, spool: dir.path().to_owned(), writer: "berth-0".to_owned() };
+        let metrics = Metrics::default();
+        assert!(!metrics.text().unwrap().contains("berth_spool"), "it is not open yet");
+        let ledger = Ledger::open(&config).await.unwrap();
+        metrics.watch(ledger.clone());
+        for _ in 0..2 {
+            ledger.submit(Sample::new(1).operation(1)).await.unwrap();
+        }
+        let text = metrics.text().unwrap();
+        let shown: Vec<_> =
+            text.lines().filter(|line| line.contains("berth_spool") && !line.contains("HELP")).collect();
+        assert_eq!(
+            shown,
+            [
+                "# TYPE berth_spool_poisoned gauge",
+                "berth_spool_poisoned 0",
+                "# TYPE berth_spool_damages gauge",
+                "berth_spool_damages 0",
+                "# TYPE berth_spool_syncs counter",
+                "berth_spool_syncs_total 1",
+            ]
+        );
+        assert!(!text.contains("berth_ledger_transactions"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        ledger.close().await;
     }
 }

@@ -118,6 +118,7 @@ struct Operator {
 impl Operator {
     async fn run(self) -> Result<(), RunError> {
         let Some(ledger) = self.open_ledger().await else { return Ok(()) };
+        self.metrics.watch(ledger.clone());
         // Two starts of one pod must not take each other's Lease for their own.
         let identity = format!("{}_{}", self.config.pod, Uuid::new_v4());
         let candidate = Candidate::new(self.client.clone(), &self.config.namespace, LEASE, identity);

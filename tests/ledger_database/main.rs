@@ -20,8 +20,8 @@ mod reading;
 mod throughput;
 
 use berth::ledger::{
-    Config, Ledger,
-    postgres::{Source, migrate},
+    Config, Health, Ledger,
+    postgres::{Counters, Source, migrate},
 };
 
 /// A fresh database with the schema, and a ledger open in it.
@@ -35,6 +35,12 @@ async fn ledger() -> (postgres::Database, Ledger) {
 /// One more replica on the same database.
 async fn open(database: &postgres::Database, writer: &str) -> Ledger {
     Ledger::open(&config(source(database), writer)).await.unwrap()
+}
+
+/// What the writer did.
+fn counters(ledger: &Ledger) -> &Counters {
+    let Health::Database { counters, .. } = ledger.health() else { panic!("it is not in a database") };
+    counters
 }
 
 fn source(database: &postgres::Database) -> Source {

@@ -5,9 +5,10 @@ use std::{sync::atomic::Ordering, time::Instant};
 use berth::{
     ledger::{Backend, Outcome},
     lifecycle::State,
+    operator::metrics::Metrics,
 };
 
-use crate::{ledger, objects::Object};
+use crate::{counters, ledger, objects::Object};
 
 const OBJECTS: u32 = 500;
 const HOPS: u32 = 20;
@@ -33,7 +34,7 @@ async fn ten_thousand_transitions_over_five_hundred_objects_share_their_commits(
     }
     let took = started.elapsed();
     let records = u64::from(OBJECTS * HOPS);
-    let counters = ledger.counters().unwrap();
+    let counters = counters(&ledger);
     let transactions = counters.transactions.load(Ordering::Relaxed);
     println!(
         "{records} records with their snapshots in {took:?}: {:.0} a second, in {transactions} transactions of at most {}",
@@ -44,4 +45,54 @@ async fn ten_thousand_transitions_over_five_hundred_objects_share_their_commits(
     assert!(transactions * 20 < records, "{transactions} transactions for {records} records");
     assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, i64::from(OBJECTS * HOPS));
     assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, i64::from(OBJECTS * HOPS));
+}
+
+#[tokio::test]
+async fn a_database_shows_its_numbers_and_no_others() {
+    let (_database, ledger) = ledger().await;
+    let metrics = Metrics::default();
+    metrics.watch(ledger.clone());
+    ledger.submit(Object::new("db").step(State::Pending)).await.unwrap();
+    let text = metrics.text().unwrap();
+    let shown: Vec<_> = text.lines().filter(|line| line.starts_with("berth_ledger_")).collect();
+    assert_eq!(
+        shown,
+        [
+            "berth_ledger_entries_total 0",
+            "berth_ledger_transactions_total 1",
+            "berth_ledger_entries_committed_total 1",
+            "berth_ledger_transactions_halved_total 0",
+            "berth_ledger_quarantined_total 0",
+            "berth_ledger_queue_entries 0",
+        ]
+    );
+    assert!(!text.contains("berth_spool"), "{text}");
+}
+
+/// Measures; run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures, proves nothing"]
+async fn measure_a_batch_of_a_thousand_operations() {
+    const BATCHES: u32 = 30;
+    let (database, ledger) = ledger().await;
+    // Two years of months, as an installation of that age has them.
+    database.execute("SELECT berth.make_partitions((now() - interval '24 months')::date, now()::date)").await;
+    let object = Object::new("db");
+    let mut took = vec![];
+    for _ in 0..BATCHES {
+        let entries: Vec<_> = (0..1000).map(|_| object.operation(uuid::Uuid::new_v4(), None)).collect();
+        let started = Instant::now();
+        for answer in futures::future::join_all(entries.into_iter().map(|entry| ledger.submit(entry))).await {
+            assert_eq!(answer.unwrap(), Outcome::Durable(Backend::Database));
+        }
+        took.push(started.elapsed());
+    }
+    took.sort();
+    let transactions = counters(&ledger).transactions.load(Ordering::Relaxed);
+    println!(
+        "{BATCHES} times 1,000 operations in {transactions} transactions: median {:?}, fastest {:?}, slowest {:?}",
+        took[took.len() / 2],
+        took[0],
+        took[took.len() - 1]
+    );
 }

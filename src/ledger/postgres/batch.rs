@@ -8,10 +8,10 @@ use sqlx::PgPool;
 
 use super::{
     bounds::{CALL, timed_out},
-    failure::{Failure, Refusal},
+    failure::Failure,
     heads::{self, HeadRow, Standing},
     history,
-    operations::{self, Operation, Taken},
+    operations::{self, Account, Operation, Taken},
     present,
     writers::{self, Mark},
 };
@@ -42,8 +42,8 @@ pub(super) enum Verdict {
     Behind(HeadRow),
     /// The chain is not there yet.
     Ahead(Head),
-    /// Another record has its identity.
-    Clash(Refusal),
+    /// Another account of its operation's phase stands.
+    Told(Account),
 }
 
 /// What this process knows of its mark in the database.
@@ -81,11 +81,7 @@ async fn transaction(pool: &PgPool, writer: &str, marks: &mut Marks, items: &[It
     history::insert(&mut transaction, &next).await?;
     let taken = operations::insert(&mut transaction, &parts.operations).await?;
     present::upsert(&mut transaction, &counting(items, &standings)).await?;
-    let added: Vec<Hash> = next
-        .iter()
-        .map(|(record, _)| record.hash())
-        .chain(parts.operations.iter().map(|o| o.record.hash()).filter(|hash| taken.get(hash) == Some(&Taken::New)))
-        .collect();
+    let added: Vec<Hash> = next.iter().map(|(record, _)| record.hash()).chain(taken.added.iter().copied()).collect();
     let after = marks.known.after(&added);
     // From here on the answer may be lost. While it is in doubt, the row of the mark is locked by this transaction.
     marks.attempted = Some(after);
@@ -114,6 +110,7 @@ impl<'a> Parts<'a> {
             }
         }
         parts.chained.sort_by_key(|(record, _)| (record.envelope().cluster, record.envelope().uid));
+        // Stable: of two accounts of one phase, the one that was told first comes first.
         parts.operations.sort_by_key(|operation| operations::key(operation.record));
         parts
     }
@@ -138,7 +135,7 @@ fn counting<'a>(items: &'a [Item], standings: &HashMap<Hash, Standing>) -> Vec<&
         .collect()
 }
 
-fn verdict(entry: &Entry, standings: &HashMap<Hash, Standing>, taken: &HashMap<Hash, Taken>) -> Verdict {
+fn verdict(entry: &Entry, standings: &HashMap<Hash, Standing>, taken: &Taken) -> Verdict {
     match entry {
         Entry::Present(_) => Verdict::Durable,
         Entry::Chained { record, snapshot: _ } => match standings.get(&record.hash()) {
@@ -147,12 +144,9 @@ fn verdict(entry: &Entry, standings: &HashMap<Hash, Standing>, taken: &HashMap<H
             Some(Standing::Ahead(head)) => Verdict::Ahead(*head),
             Some(Standing::Next | Standing::Last) | None => Verdict::Durable,
         },
-        Entry::Operation { record, target: _, outcome: _ } => match taken.get(&record.hash()) {
-            Some(Taken::Clash(other)) => Verdict::Clash(Refusal {
-                sqlstate: String::new(),
-                message: format!("the audit holds another record, {other}, with this operation id, phase and time"),
-            }),
-            Some(Taken::New | Taken::Known) | None => Verdict::Durable,
+        Entry::Operation { record, target: _, outcome: _ } => match taken.standing.get(&operations::key(record)) {
+            Some(account) if account.hash != record.hash() => Verdict::Told(*account),
+            Some(_) | None => Verdict::Durable,
         },
     }
 }

@@ -86,6 +86,11 @@ impl Home {
         &self.counters
     }
 
+    /// How many entries wait for a batch, but for those that the writer has taken already.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Takes nothing more, writes what waits, and lets go of the connections.
     pub async fn close(&self) {
         self.closing.notify_one();

@@ -6,6 +6,7 @@
 mod batch;
 mod bounds;
 mod chain;
+mod columns;
 mod connect;
 pub mod entity;
 mod failure;

@@ -1,20 +1,19 @@
 //! `operation_logs`: the start and the finish of operations, written.
 //!
-//! Owns: their columns, and that each is there once. Must never: update or delete.
+//! Owns: that each phase of an operation is told once, by whichever account came first. Must never: update or delete.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
-use sqlx::PgConnection;
+use sea_orm::DatabaseConnection;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{failure::Failure, time::Timestamptz};
-use crate::{
-    ledger::{
-        entry::{OperationOutcome, Target},
-        hash::Hash,
-        record::{Envelope, Kind, Micros, Record},
-    },
-    lifecycle::State,
+use super::{columns::Columns, failure::Failure, read, time::Timestamptz};
+use crate::ledger::{
+    entry::{OperationOutcome, Outcome, Target},
+    error::LedgerError,
+    hash::Hash,
+    record::{Kind, Micros, Record},
 };
 
 const DOING: &str = "adding to the audit";
@@ -27,178 +26,137 @@ pub(super) struct Operation<'a> {
     pub(super) outcome: Option<OperationOutcome>,
 }
 
-/// What became of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// Added by this statement.
-    New,
-    /// It was there: a retry after a lost answer.
-    Known,
-    /// Another record has its operation id, phase and time.
-    Clash(Hash),
+/// What identifies a record of the audit: cluster, operation and phase.
+pub(super) type Key = (Uuid, Option<Uuid>, &'static str);
+
+/// The key of a record.
+pub(super) fn key(record: &Record) -> Key {
+    let envelope = record.envelope();
+    (envelope.cluster, envelope.operation, if envelope.kind == Kind::OperationFinish { "finish" } else { "start" })
 }
 
-/// Adds what is not there yet, and tells about each by its hash.
-pub(super) async fn insert(
-    connection: &mut PgConnection,
-    operations: &[Operation<'_>],
-) -> Result<HashMap<Hash, Taken>, Failure> {
+/// The account of a phase that stands; with its key, where its row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) key: Key,
+    pub(super) at: Micros,
+    pub(super) hash: Hash,
+}
+
+/// What the audit holds now.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The accounts that stand, one for each key that was asked for.
+    pub(super) standing: HashMap<Key, Account>,
+    /// Those of them that were added.
+    pub(super) added: Vec<Hash>,
+}
+
+/// Adds the first account of each phase that nobody has told yet. `operations` are sorted by [`key`].
+pub(super) async fn insert(connection: &mut PgConnection, operations: &[Operation<'_>]) -> Result<Taken, Failure> {
     if operations.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Taken::default());
     }
-    let columns = Columns::of(operations);
-    let added: Vec<(Vec<u8>,)> = sqlx::query_as(
-        "INSERT INTO berth.operation_logs (v, phase, cluster_id, target_uid, epoch, at, from_state, to_state, action,
-             actor, generation, operation_id, details_hash, hash, details, target_kind, target_namespace, target_name,
-             succeeded, duration_ms)
-         SELECT v, phase, cluster_id, target_uid, epoch, at, from_state, to_state, action, actor, generation,
-                operation_id, details_hash, hash, details::jsonb, target_kind, target_namespace, target_name,
-                succeeded, duration_ms
-         FROM unnest($1::smallint[], $2::text[], $3::uuid[], $4::uuid[], $5::bigint[], $6::timestamptz[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::bigint[], $12::uuid[], $13::bytea[], $14::bytea[],
-                     $15::text[], $16::text[], $17::text[], $18::text[], $19::boolean[], $20::bigint[])
-             AS r (v, phase, cluster_id, target_uid, epoch, at, from_state, to_state, action, actor, generation,
-                   operation_id, details_hash, hash, details, target_kind, target_namespace, target_name, succeeded,
-                   duration_ms)
-         ORDER BY cluster_id, operation_id, phase, at
-         ON CONFLICT DO NOTHING
-         RETURNING hash",
-    )
-    .bind(columns.versions)
-    .bind(columns.phases)
-    .bind(columns.clusters)
-    .bind(columns.uids)
-    .bind(columns.epochs)
-    .bind(columns.times)
-    .bind(columns.from)
-    .bind(columns.to)
-    .bind(columns.actions)
-    .bind(columns.actors)
-    .bind(columns.generations)
-    .bind(columns.operations)
-    .bind(columns.details_hashes)
-    .bind(columns.hashes)
-    .bind(columns.details)
-    .bind(columns.kinds)
-    .bind(columns.namespaces)
-    .bind(columns.names)
-    .bind(columns.succeeded)
-    .bind(columns.durations)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(|error| Failure::new(DOING, error))?;
-    let added: HashSet<Vec<u8>> = added.into_iter().map(|(hash,)| hash).collect();
-    let mut taken = HashMap::new();
-    for operation in operations {
-        let record = operation.record;
-        let what = if added.contains(record.hash_ref()) {
-            Taken::New
-        } else {
-            match there(connection, record).await? {
-                Some(hash) if hash != record.hash() => Taken::Clash(hash),
-                _ => Taken::Known,
-            }
-        };
-        taken.insert(record.hash(), what);
+    debug_assert!(operations.is_sorted_by_key(|operation| key(operation.record)), "operations are sorted");
+    let mut first = operations.to_vec();
+    first.dedup_by_key(|operation| key(operation.record));
+    lock(connection, &first).await?;
+    let known = add(connection, &first).await?;
+    let mut taken = Taken::default();
+    for Operation { record, .. } in first {
+        let (at, hash) = known.get(&record.hash()).copied().unwrap_or_else(|| {
+            taken.added.push(record.hash());
+            (record.envelope().at, record.hash())
+        });
+        taken.standing.insert(key(record), Account { key: key(record), at, hash });
     }
     Ok(taken)
 }
 
-/// The hash under the record's key.
-async fn there(connection: &mut PgConnection, record: &Record) -> Result<Option<Hash>, Failure> {
-    let envelope = record.envelope();
-    let hash: Option<[u8; 32]> = sqlx::query_scalar(
-        "SELECT hash FROM berth.operation_logs WHERE cluster_id = $1 AND operation_id = $2 AND phase = $3 AND at = $4",
-    )
-    .bind(envelope.cluster)
-    .bind(envelope.operation)
-    .bind(phase(envelope.kind))
-    .bind(Timestamptz(envelope.at))
-    .fetch_optional(connection)
-    .await
-    .map_err(|error| Failure::new(DOING, error))?;
-    Ok(hash.map(Hash::from_bytes))
+/// Makes writers that tell of the same operation wait for each other, until the end of the transaction: no index over
+/// all months could refuse the second account. In order, so that nobody waits in a circle.
+///
+/// A lock for the last byte of an operation's id, not for the whole of it: so a batch takes at most 256 of the
+/// server's, which keeps 6,400 for everybody by default. Two leaders meet in one only at a hand-over.
+async fn lock(connection: &mut PgConnection, operations: &[Operation<'_>]) -> Result<(), Failure> {
+    let locks: BTreeSet<(i32, i32)> = operations
+        .iter()
+        .map(|operation| {
+            let (cluster, id, _) = key(operation.record);
+            let [.., byte] = id.unwrap_or_default().into_bytes();
+            let [.., a, b, c, d] = cluster.into_bytes();
+            (i32::from_be_bytes([a, b, c, d]), i32::from(byte))
+        })
+        .collect();
+    let (clusters, bytes): (Vec<i32>, Vec<i32>) = locks.into_iter().unzip();
+    sqlx::query("SELECT pg_advisory_xact_lock(cluster, byte) FROM unnest($1::int[], $2::int[]) AS l (cluster, byte)")
+        .bind(clusters)
+        .bind(bytes)
+        .execute(connection)
+        .await
+        .map_err(|error| Failure::new(DOING, error))?;
+    Ok(())
 }
 
-/// The order in which operations are locked.
-pub(super) fn key(record: &Record) -> (Uuid, Option<Uuid>, &'static str, Micros) {
-    let envelope = record.envelope();
-    (envelope.cluster, envelope.operation, phase(envelope.kind), envelope.at)
+/// Adds what nobody has told; answers with time and hash of what stands instead of the others, by their hash.
+///
+/// A statement of its own behind [`lock`]: at READ COMMITTED it sees what the one before in the lock has committed. The
+/// lateral probes the primary key of each month, oldest first, for one record at a time; as a join it would be planned
+/// for the sizes of an hour ago, and read whole months.
+async fn add(
+    connection: &mut PgConnection,
+    operations: &[Operation<'_>],
+) -> Result<HashMap<Hash, (Micros, Hash)>, Failure> {
+    let outcomes = operations.iter().map(|operation| operation.outcome);
+    let rows = Columns::of(operations.iter().map(|operation| (operation.record, operation.target)))
+        .bind(
+            "WITH told (v, cluster_id, target_uid, epoch, at, from_state, to_state, action, actor, generation,
+                 operation_id, details_hash, hash, details, target_kind, target_namespace, target_name, phase,
+                 succeeded, duration_ms)
+             AS (SELECT * FROM unnest($1::smallint[], $2::uuid[], $3::uuid[], $4::bigint[], $5::timestamptz[],
+                 $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::uuid[], $12::bytea[],
+                 $13::bytea[], $14::text[]::jsonb[], $15::text[], $16::text[], $17::text[], $18::text[],
+                 $19::boolean[], $20::bigint[])),
+             known AS (
+                 SELECT told.hash AS told, stands.at, stands.hash FROM told CROSS JOIN LATERAL (
+                     SELECT o.at, o.hash FROM berth.operation_logs o
+                     WHERE (o.cluster_id, o.operation_id, o.phase) = (told.cluster_id, told.operation_id, told.phase)
+                     ORDER BY o.at LIMIT 1) stands),
+             added AS (
+                 INSERT INTO berth.operation_logs (v, cluster_id, target_uid, epoch, at, from_state, to_state, action,
+                     actor, generation, operation_id, details_hash, hash, details, target_kind, target_namespace,
+                     target_name, phase, succeeded, duration_ms)
+                 SELECT * FROM told WHERE told.hash NOT IN (SELECT known.told FROM known))
+             SELECT told, at, hash FROM known",
+        )
+        .bind(operations.iter().map(|operation| key(operation.record).2).collect::<Vec<_>>())
+        .bind(outcomes.clone().map(|outcome| Some(outcome?.succeeded)).collect::<Vec<_>>())
+        .bind(outcomes.map(|outcome| Some(outcome?.duration_ms)).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await
+        .map_err(|error| Failure::new(DOING, error))?;
+    rows.into_iter()
+        .map(|row| {
+            let Timestamptz(at) = row.try_get("at")?;
+            Ok((Hash::from_bytes(row.try_get("told")?), (at, Hash::from_bytes(row.try_get("hash")?))))
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(|error| Failure::new(DOING, error))
 }
 
-const fn phase(kind: Kind) -> &'static str {
-    if matches!(kind, Kind::OperationFinish) { "finish" } else { "start" }
-}
-
-/// One array for each column, in the order of the statement.
-#[derive(Default)]
-struct Columns<'a> {
-    versions: Vec<i16>,
-    phases: Vec<&'static str>,
-    clusters: Vec<Uuid>,
-    uids: Vec<Uuid>,
-    epochs: Vec<i64>,
-    times: Vec<Timestamptz>,
-    from: Vec<Option<&'static str>>,
-    to: Vec<Option<&'static str>>,
-    actions: Vec<&'a str>,
-    actors: Vec<String>,
-    generations: Vec<i64>,
-    operations: Vec<Option<Uuid>>,
-    details_hashes: Vec<&'a [u8]>,
-    hashes: Vec<&'a [u8]>,
-    details: Vec<Option<&'a str>>,
-    kinds: Vec<&'a str>,
-    namespaces: Vec<&'a str>,
-    names: Vec<&'a str>,
-    succeeded: Vec<Option<bool>>,
-    durations: Vec<Option<i64>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(rows: &[Operation<'a>]) -> Self {
-        let mut columns = Self::default();
-        for Operation { record, target, outcome } in rows {
-            // Every field by name: a new one does not compile until it has a column.
-            let Envelope {
-                v,
-                kind,
-                cluster,
-                uid,
-                // Always 0 and zeros for what stands alone (checked at the door).
-                seq: _,
-                prev: _,
-                epoch,
-                at,
-                from,
-                to,
-                reason,
-                actor,
-                generation,
-                operation,
-                details,
-            } = record.envelope();
-            columns.versions.push(i16::from(*v));
-            columns.phases.push(phase(*kind));
-            columns.clusters.push(*cluster);
-            columns.uids.push(*uid);
-            columns.epochs.push(epoch.cast_signed());
-            columns.times.push((*at).into());
-            columns.from.push(from.map(State::as_str));
-            columns.to.push(to.map(State::as_str));
-            columns.actions.push(reason);
-            columns.actors.push(String::from(actor.clone()));
-            columns.generations.push(*generation);
-            columns.operations.push(*operation);
-            columns.details_hashes.push(details.as_bytes());
-            columns.hashes.push(record.hash_ref());
-            columns.details.push(record.details());
-            columns.kinds.push(&target.kind);
-            columns.namespaces.push(&target.namespace);
-            columns.names.push(&target.name);
-            columns.succeeded.push(outcome.map(|outcome| outcome.succeeded));
-            columns.durations.push(outcome.map(|outcome| outcome.duration_ms));
-        }
-        columns
+/// Another account of this phase stands: that one is to be shown. The audit is insert-only, so it is looked up after
+/// the batch's transaction.
+pub(super) async fn adopt(db: &DatabaseConnection, account: Account) -> Result<Outcome, LedgerError> {
+    let Account { key: (cluster, operation, phase), at, hash } = account;
+    let operation = operation.unwrap_or_default();
+    match read::operation_at(db, (cluster, operation, phase), at).await? {
+        Some(stored) if stored.record.hash() == hash => Ok(Outcome::Adopt(Box::new(stored.record))),
+        found => Err(LedgerError::Damaged {
+            place: format!("berth.operation_logs at operation {operation} {phase}"),
+            why: format!(
+                "record {hash} stood there, {}",
+                if found.is_some() { "and the row does not hash to that" } else { "and does no more" }
+            ),
+        }),
     }
 }

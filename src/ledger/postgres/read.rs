@@ -300,6 +300,19 @@ pub(super) async fn record_at(
     row.map(HistoryRow::try_from).transpose()
 }
 
+/// One record of the audit by its whole key, so that only its month is looked at.
+pub(super) async fn operation_at(
+    db: &DatabaseConnection,
+    (cluster, operation, phase): (Uuid, Uuid, &str),
+    at: Micros,
+) -> Result<Option<StoredOperation>, LedgerError> {
+    let Some(at) = moment(at) else { return Ok(None) };
+    // In the order of the entity's columns.
+    let key = (phase.to_owned(), cluster, at, operation);
+    let row = within_orm("reading the audit", operation_logs::Entity::find_by_id(key).one(db)).await?;
+    row.map(StoredOperation::try_from).transpose()
+}
+
 /// A stream over pages: `fetch` gets the key of the last row seen.
 fn pages<'a, M, K, T, F, P>(
     into: impl Fn(M) -> Result<T, LedgerError> + Copy + Send + 'a,

@@ -20,6 +20,7 @@ use super::{
     batch::{self, Item, Marks, Verdict},
     chain,
     failure::{Failure, Refusal},
+    operations,
     partitions::{self as months, Month, Months},
     quarantine::{self, Refused},
     writers,
@@ -228,7 +229,7 @@ impl Writer {
                 (Entry::Chained { record, .. }, Verdict::Behind(head)) => {
                     chain::look_back(&self.db, record, head).await
                 }
-                (entry, Verdict::Clash(refusal)) => self.put_away(Refused::from(entry), entry, &refusal).await,
+                (_, Verdict::Told(account)) => operations::adopt(&self.db, account).await,
                 (_, Verdict::Sibling(row) | Verdict::Behind(row)) => {
                     Ok(Outcome::Elsewhere { head: row.head, shown_is_ancestor: false })
                 }

@@ -4,7 +4,7 @@
 //! Must never: do I/O. A few hundred bytes for each object; no snapshot is kept, only where it stands.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -15,8 +15,7 @@ use super::names;
 use crate::{
     ledger::{
         entry::{Entry, KnownHead, Snapshot},
-        hash::Hash,
-        record::{Actor, Envelope, Head, Micros, Record},
+        record::{Actor, Envelope, Head, Kind, Micros, Record},
     },
     lifecycle::State,
 };
@@ -24,10 +23,22 @@ use crate::{
 /// A chain: cluster and object uid.
 pub(super) type ChainId = (Uuid, Uuid);
 
+fn chain_of(record: &Record) -> ChainId {
+    (record.envelope().cluster, record.envelope().uid)
+}
+
 /// How many transitions a state file shows.
 const RECENT: usize = 8;
-/// How many operation records are remembered to answer one that is sent again.
-const OPERATIONS: usize = 4096;
+/// How many operation records of an object are remembered, to tell one that is told again. A pass tells the finish of
+/// the request before, the start and the finish of the present one.
+const OPERATIONS: usize = 8;
+
+/// What identifies an operation's record within its object: operation and phase.
+type Phase = (Option<Uuid>, Kind);
+
+fn phase(record: &Record) -> Phase {
+    (record.envelope().operation, record.envelope().kind)
+}
 
 /// Where a frame stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +69,9 @@ pub(super) enum Decision {
     Append,
     /// It stands already.
     Stands,
-    /// The chain is one record ahead of what the entry was made on: this one, if it is in the journal.
-    Adopt(Place),
+    /// A record stands where the entry's would: in its chain, or for its operation's phase. This one, if it is in the
+    /// journal.
+    Taken(Place),
     /// The chain ends elsewhere.
     Elsewhere {
         /// Its end.
@@ -91,6 +103,8 @@ struct Object {
     /// The latest snapshot, and its place among snapshots of the object.
     present: Option<(Place, Age)>,
     recent: VecDeque<Recent>,
+    /// The last operation records, oldest first.
+    told: VecDeque<(Phase, Place)>,
 }
 
 /// Which of two snapshots of one object is the later.
@@ -128,7 +142,6 @@ pub(super) struct Index {
     objects: HashMap<ChainId, Object>,
     files: HashMap<StateFile, Owner>,
     epochs: HashMap<Uuid, u64>,
-    operations: Remembered,
 }
 
 impl Index {
@@ -167,8 +180,7 @@ impl Index {
                 self.apply_snapshot(snapshot, record.envelope().to == Some(State::Deleted), place)
             }
             Entry::Operation { record, .. } => {
-                self.saw_epoch(record.envelope().cluster, record.envelope().epoch);
-                self.operations.remember(record.hash());
+                self.apply_operation(record, place);
                 None
             }
             Entry::Present(snapshot) => self.apply_snapshot(snapshot, false, place),
@@ -179,7 +191,7 @@ impl Index {
     fn apply_record(&mut self, record: &Record, place: Place) {
         let envelope = record.envelope();
         self.saw_epoch(envelope.cluster, envelope.epoch);
-        let object = self.objects.entry((envelope.cluster, envelope.uid)).or_default();
+        let object = self.objects.entry(chain_of(record)).or_default();
         object.end = Some(End::of(envelope, record.head(), object.end.as_ref(), place));
         if envelope.to.is_some() {
             if object.recent.len() == RECENT {
@@ -194,6 +206,22 @@ impl Index {
                 actor: envelope.actor.clone(),
             });
         }
+    }
+
+    fn apply_operation(&mut self, record: &Record, place: Place) {
+        let envelope = record.envelope();
+        self.saw_epoch(envelope.cluster, envelope.epoch);
+        let told = &mut self.objects.entry(chain_of(record)).or_default().told;
+        if told.len() == OPERATIONS {
+            told.pop_front();
+        }
+        told.push_back((phase(record), place));
+    }
+
+    /// Where the record of this phase of an operation stands; none where it is not among the last.
+    fn told(&self, chain: ChainId, phase: Phase) -> Option<Place> {
+        let told = &self.objects.get(&chain)?.told;
+        told.iter().find(|(known, _)| *known == phase).map(|&(_, place)| place)
     }
 
     fn apply_snapshot(&mut self, snapshot: &Snapshot, ends: bool, place: Place) -> Option<StateFile> {
@@ -230,12 +258,12 @@ impl Index {
 pub(super) struct Batch<'a> {
     index: &'a Index,
     ends: HashMap<ChainId, End>,
-    operations: HashSet<Hash>,
+    told: HashMap<(ChainId, Phase), Place>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn on(index: &'a Index) -> Self {
-        Self { index, ends: HashMap::new(), operations: HashSet::new() }
+        Self { index, ends: HashMap::new(), told: HashMap::new() }
     }
 
     /// What may become of `entry`.
@@ -243,8 +271,9 @@ impl<'a> Batch<'a> {
         match entry {
             Entry::Chained { record, .. } => self.decide_chained(record),
             Entry::Operation { record, .. } => {
-                let known = self.operations.contains(&record.hash()) || self.index.operations.knows(record.hash());
-                if known { Decision::Stands } else { Decision::Append }
+                let (chain, phase) = (chain_of(record), phase(record));
+                let told = self.told.get(&(chain, phase)).copied().or_else(|| self.index.told(chain, phase));
+                told.map_or(Decision::Append, Decision::Taken)
             }
             // Whether it is the latest is decided when it is applied; it may be of use all the same.
             Entry::Present(_) => Decision::Append,
@@ -254,7 +283,7 @@ impl<'a> Batch<'a> {
     fn decide_chained(&self, record: &Record) -> Decision {
         let envelope = record.envelope();
         let shown = Head { sequence: envelope.seq.saturating_sub(1), hash: envelope.prev };
-        let Some(end) = self.end((envelope.cluster, envelope.uid)) else {
+        let Some(end) = self.end(chain_of(record)) else {
             return if shown == Head::GENESIS {
                 Decision::Append
             } else {
@@ -267,7 +296,7 @@ impl<'a> Batch<'a> {
         } else if record.follows(head) {
             Decision::Append
         } else if head.sequence == envelope.seq && end.known.prev == envelope.prev {
-            Decision::Adopt(end.place)
+            Decision::Taken(end.place)
         } else {
             Decision::Elsewhere { head, shown, record: record.head() }
         }
@@ -281,40 +310,14 @@ impl<'a> Batch<'a> {
     pub(super) fn appended(&mut self, entry: &Entry, place: Place) {
         match entry {
             Entry::Chained { record, .. } => {
-                let envelope = record.envelope();
-                let chain = (envelope.cluster, envelope.uid);
-                let end = End::of(envelope, record.head(), self.end(chain), place);
+                let chain = chain_of(record);
+                let end = End::of(record.envelope(), record.head(), self.end(chain), place);
                 self.ends.insert(chain, end);
             }
             Entry::Operation { record, .. } => {
-                self.operations.insert(record.hash());
+                self.told.insert((chain_of(record), phase(record)), place);
             }
             Entry::Present(_) => {}
-        }
-    }
-}
-
-/// The last hashes, bounded.
-#[derive(Debug, Default)]
-struct Remembered {
-    set: HashSet<Hash>,
-    order: VecDeque<Hash>,
-}
-
-impl Remembered {
-    fn knows(&self, hash: Hash) -> bool {
-        self.set.contains(&hash)
-    }
-
-    fn remember(&mut self, hash: Hash) {
-        if !self.set.insert(hash) {
-            return;
-        }
-        self.order.push_back(hash);
-        if self.order.len() > OPERATIONS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
         }
     }
 }

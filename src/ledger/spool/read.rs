@@ -6,7 +6,7 @@
 //! On a live spool, entries may show that are written and not yet synced, for the length of one sync.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     path::{Path, PathBuf},
 };
@@ -26,7 +26,8 @@ use crate::{
         entry::{Entry, Snapshot},
         error::LedgerError,
         hash::Hash,
-        record::{Head, Micros},
+        record::{Head, Kind, Micros, Record},
+        verify,
         view::{ChainId, Found, Moment, Stored, StoredHead},
     },
     lifecycle::State,
@@ -162,10 +163,12 @@ pub(super) fn holds(dir: &Path, (cluster, uid): (Uuid, Uuid), record: Hash, show
 
 /// All chained records, chain by chain in the order of (cluster, uid), each by its sequence.
 ///
-/// Finds their places first (32 bytes for each record in memory), then reads them one at a time.
+/// Finds their places first (32 bytes for each record in memory, 16 for each of an operation), then reads them one at a
+/// time.
 pub fn chains(dir: &Path) -> Result<Answer<Chains>, LedgerError> {
     let mut places: BTreeMap<ChainId, Vec<(u64, Place)>> = BTreeMap::new();
     let mut standalone = 0;
+    let (mut told, mut told_again) = (HashSet::new(), HashSet::new());
     let scanned = scan::scan(dir, &mut |place, payload| {
         let brief = brief(payload)?;
         match key(&brief)? {
@@ -174,8 +177,12 @@ pub fn chains(dir: &Path) -> Result<Answer<Chains>, LedgerError> {
             }
             Some(_) => {
                 // Operation records stand alone: what can be proven of one is proven here.
-                entry(payload)?;
-                standalone += 1;
+                if let Entry::Operation { record, .. } = entry(payload)? {
+                    standalone += 1;
+                    if !told.insert(mark(&record)) {
+                        told_again.insert(mark(&record));
+                    }
+                }
             }
             None => {}
         }
@@ -190,8 +197,15 @@ pub fn chains(dir: &Path) -> Result<Answer<Chains>, LedgerError> {
             Some((chain, last?.1))
         })
         .collect();
-    let value =
-        Chains { dir: dir.to_owned(), heads, standalone, rest: places.into_iter(), chain: None, files: HashMap::new() };
+    let value = Chains {
+        dir: dir.to_owned(),
+        heads,
+        standalone,
+        told_again,
+        rest: places.into_iter(),
+        chain: None,
+        files: HashMap::new(),
+    };
     Ok(Answer { value, damages: scanned.damages })
 }
 
@@ -259,6 +273,7 @@ pub struct Chains {
     dir: PathBuf,
     heads: Vec<(ChainId, Place)>,
     standalone: u64,
+    told_again: HashSet<u128>,
     rest: std::collections::btree_map::IntoIter<ChainId, Vec<(u64, Place)>>,
     chain: Option<(ChainId, std::vec::IntoIter<(u64, Place)>)>,
     files: HashMap<u64, File>,
@@ -268,6 +283,29 @@ impl Chains {
     /// How many records stand alone; each was read and checked against its own digests.
     pub const fn standalone(&self) -> u64 {
         self.standalone
+    }
+
+    /// The records of operations of which a phase was told more than once, by cluster, operation and phase, and where
+    /// they stand. Another scan, where there are any.
+    pub fn told_again(&self) -> Result<Vec<(Record, String)>, LedgerError> {
+        let mut records = vec![];
+        if !self.told_again.is_empty() {
+            scan::scan(&self.dir, &mut |place, payload| {
+                if let Entry::Operation { record, .. } = entry(payload)?
+                    && self.told_again.contains(&mark(&record))
+                {
+                    let path = scan::segment_path(&self.dir, place.segment);
+                    records.push((record, place_of(&path, place)));
+                }
+                Ok(())
+            })?;
+        }
+        // In the order of the journal, where they tell the same phase: the sort is stable.
+        records.sort_by_key(|(record, _)| {
+            let (cluster, operation, kind) = verify::phase(record);
+            (cluster, operation, kind.as_str())
+        });
+        Ok(records)
     }
 
     /// Reads the ends of the chains, as [`heads`] does, without another scan.
@@ -294,7 +332,7 @@ impl Chains {
                 scan::payload_in(self.files.entry(place.segment).or_insert(file), &path, place)?
             }
         };
-        let place = format!("{} at offset {}", path.display(), place.position);
+        let place = place_of(&path, place);
         let damaged = |why: String| LedgerError::Damaged { place: place.clone(), why };
         let brief = brief(&payload).map_err(damaged)?;
         let (Some(bytes), Some(hash)) = (brief.record, brief.hash) else {
@@ -319,6 +357,16 @@ impl Iterator for Chains {
             self.chain = Some((chain, places.into_iter()));
         }
     }
+}
+
+fn place_of(path: &Path, place: Place) -> String {
+    format!("{} at offset {}", path.display(), place.position)
+}
+
+/// A phase of an operation in 16 bytes: equal for equal ones, and next to never for others.
+fn mark(record: &Record) -> u128 {
+    let (cluster, operation, kind) = verify::phase(record);
+    cluster.as_u128() ^ operation.unwrap_or_default().as_u128() ^ u128::from(kind == Kind::OperationFinish)
 }
 
 /// What orders a record, read without trusting the rest of it.

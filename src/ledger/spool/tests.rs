@@ -117,6 +117,65 @@ async fn the_chain_takes_only_what_follows_it() {
 }
 
 #[tokio::test]
+async fn the_first_account_of_an_operation_stands() {
+    let dir = dir();
+    let spool = open_small(dir.path());
+    let sample = Sample::new(1);
+    let (start, finish) = (sample.operation(9), sample.finish(9));
+    // By a later leader, at the same moment and at another.
+    let other_words = Sample { epoch: 8, ..sample.clone() };
+    let later = Sample { epoch: 8, created_at: sample.created_at + 60_000_000, ..sample.clone() };
+    let adopt = |entry: &Entry| Outcome::Adopt(Box::new(record(entry).clone()));
+    // All in one batch: whoever comes first there, stands.
+    let (first, second, again) =
+        tokio::join!(spool.submit(start.clone()), spool.submit(other_words.operation(9)), spool.submit(start.clone()));
+    assert_eq!((first.unwrap(), second.unwrap(), again.unwrap()), (DURABLE, adopt(&start), DURABLE));
+    assert_eq!(spool.submit(finish.clone()).await.unwrap(), DURABLE, "the finish is a record of its own");
+    let others = (100..10_100).map(|n| spool.submit(Sample::new(n).operation(n)));
+    for answer in futures::future::join_all(others).await {
+        assert_eq!(answer.unwrap(), DURABLE);
+    }
+    for told_again in [&later, &other_words] {
+        assert_eq!(spool.submit(told_again.operation(9)).await.unwrap(), adopt(&start));
+        assert_eq!(spool.submit(told_again.finish(9)).await.unwrap(), adopt(&finish));
+    }
+    spool.close().await.unwrap();
+
+    let spool = open_small(dir.path());
+    assert_eq!(spool.submit(start.clone()).await.unwrap(), DURABLE);
+    assert_eq!(spool.submit(later.operation(9)).await.unwrap(), adopt(&start));
+    assert_eq!(spool.submit(later.finish(9)).await.unwrap(), adopt(&finish));
+    assert_eq!(spool.submit(later.operation(10)).await.unwrap(), DURABLE, "another operation of the same object");
+    spool.close().await.unwrap();
+    assert_eq!(read::chains(dir.path()).unwrap().value.standalone(), 10_003, "each is there once");
+}
+
+#[tokio::test]
+async fn verification_names_two_accounts_of_one_phase() {
+    let dir = dir();
+    let spool = open_small(dir.path());
+    let sample = Sample::new(1);
+    let later = Sample { epoch: 8, ..sample.clone() };
+    let told = [sample.operation(9), later.operation(9)];
+    spool.submit(told[0].clone()).await.unwrap();
+    spool.submit(sample.finish(9)).await.unwrap();
+    // As many as are remembered, so that the spool takes the second account.
+    for id in 10..18 {
+        spool.submit(sample.operation(id)).await.unwrap();
+    }
+    let reader = crate::ledger::Reader::Spool(dir.path().to_owned());
+    assert!(reader.verify().await.unwrap().is_clean());
+    assert_eq!(spool.submit(told[1].clone()).await.unwrap(), DURABLE);
+    spool.close().await.unwrap();
+    let violations = reader.verify().await.unwrap().report.violations;
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    let said = violations[0].to_string();
+    let [first, again] = told.map(|entry| record(&entry).hash());
+    let expected = format!("operation-start of operation {} is told twice", uuid::Uuid::from_u128(9));
+    assert!(said.contains(&expected) && said.contains(&format!("{first} and by record {again}")), "{said}");
+}
+
+#[tokio::test]
 async fn an_entry_that_contradicts_itself_is_refused() {
     let dir = dir();
     let spool = open_small(dir.path());

@@ -169,7 +169,8 @@ impl Writer {
             self.active.size += buffer.len() as u64;
             self.take_note(batch, &decisions);
         }
-        Ok(decisions.into_iter().map(|(decision, _)| self.answer(decision)).collect())
+        let decided = batch.iter().zip(decisions);
+        Ok(decided.map(|(submit, (decision, _))| self.answer(&submit.entry, decision)).collect())
     }
 
     fn decide(&mut self, batch: &[Submit]) -> (Vec<(Decision, Option<Place>)>, Vec<u8>) {
@@ -201,21 +202,26 @@ impl Writer {
         self.states.mark(files);
     }
 
-    fn answer(&self, decision: Decision) -> Result<Answer, LedgerError> {
-        Ok(match decision {
-            Decision::Append | Decision::Stands => Answer::Outcome(Outcome::Durable(Backend::Spool)),
-            Decision::Elsewhere { head, shown, record } => Answer::Elsewhere { head, shown, record },
-            Decision::Adopt(place) => {
+    fn answer(&self, entry: &Entry, decision: Decision) -> Result<Answer, LedgerError> {
+        Ok(Answer::Outcome(match decision {
+            Decision::Append | Decision::Stands => Outcome::Durable(Backend::Spool),
+            Decision::Elsewhere { head, shown, record } => return Ok(Answer::Elsewhere { head, shown, record }),
+            Decision::Taken(place) => {
                 let payload = scan::payload_at(&self.dir, place)?;
                 let damaged = |why: String| LedgerError::Damaged { place: format!("entry {}", place.number), why };
-                match Written::decode(&payload).map_err(|error| damaged(error.to_string()))? {
-                    Entry::Chained { record, .. } => Answer::Outcome(Outcome::Adopt(Box::new(record))),
-                    Entry::Operation { .. } | Entry::Present(_) => {
-                        return Err(damaged("a chained record was there and is no more".to_owned()));
+                let stands = match Written::decode(&payload).map_err(|error| damaged(error.to_string()))? {
+                    Entry::Chained { record, .. } | Entry::Operation { record, .. } => record,
+                    Entry::Present(_) => return Err(damaged("a record was there and is no more".to_owned())),
+                };
+                match entry {
+                    // An operation sent again is known only by what stands.
+                    Entry::Operation { record, .. } if record.hash() == stands.hash() => {
+                        Outcome::Durable(Backend::Spool)
                     }
+                    _ => Outcome::Adopt(Box::new(stands)),
                 }
             }
-        })
+        }))
     }
 
     /// Seals the segment: nothing follows in it.

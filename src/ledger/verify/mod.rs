@@ -12,10 +12,12 @@ use super::{
 };
 
 mod chain;
+mod once;
 mod report;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::ledger) use once::{Once, phase};
 pub use report::{Fault, KEPT, Report, Superseded, Violation};
 
 /// Takes a ledger, record by record.

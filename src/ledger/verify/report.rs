@@ -5,9 +5,14 @@
 use std::fmt;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::{
-    ledger::{hash::Hash, record::Head, view::ChainId},
+    ledger::{
+        hash::Hash,
+        record::{Head, Kind},
+        view::ChainId,
+    },
     lifecycle::State,
 };
 
@@ -117,6 +122,17 @@ pub enum Fault {
     ShownBehind(u64),
     /// A readable state file names a record that is not there.
     ClaimUnknown(Head),
+    /// A phase of an operation has two accounts.
+    ToldTwice {
+        /// The operation.
+        operation: Option<Uuid>,
+        /// Its start or its finish.
+        phase: Kind,
+        /// The record that was met first.
+        first: Hash,
+        /// The other.
+        again: Hash,
+    },
 }
 
 impl Fault {
@@ -139,7 +155,8 @@ impl Fault {
             | Self::OutOfOrder
             | Self::Duplicate
             | Self::NoHead
-            | Self::HeadUnknown(_) => 3,
+            | Self::HeadUnknown(_)
+            | Self::ToldTwice { .. } => 3,
             Self::HeadBehind => 5,
         }
     }
@@ -166,6 +183,7 @@ impl Fault {
             Self::ShownSuperseded => "shown-superseded",
             Self::ShownBehind(_) => "shown-behind",
             Self::ClaimUnknown(_) => "claim-unknown",
+            Self::ToldTwice { .. } => "told-twice",
         }
     }
 }
@@ -206,6 +224,12 @@ impl fmt::Display for Fault {
                 "a readable state file names record {} with sequence {}, which is not there",
                 head.hash, head.sequence
             ),
+            Self::ToldTwice { operation, phase, first, again } => write!(
+                f,
+                "the {} of operation {} is told twice, by record {first} and by record {again}",
+                phase.as_str(),
+                operation.unwrap_or_default()
+            ),
         }
     }
 }
@@ -224,7 +248,7 @@ impl Report {
         self.violation_count == 0
     }
 
-    pub(super) fn violated(&mut self, violation: Violation) {
+    pub(in crate::ledger) fn violated(&mut self, violation: Violation) {
         self.violation_count += 1;
         if self.violations.len() < KEPT {
             self.violations.push(violation);
@@ -243,8 +267,8 @@ impl Report {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Line<'a> {
-            cluster: uuid::Uuid,
-            uid: uuid::Uuid,
+            cluster: Uuid,
+            uid: Uuid,
             sequence: u64,
             rule: u8,
             violation: &'static str,
