@@ -2,7 +2,7 @@
 //!
 //! Owns: the words that the rest of Berth speaks with the ledger. Must never: name a table or a file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +50,12 @@ pub struct Target {
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
 }
 
 /// How an operation ended.

@@ -90,6 +90,18 @@ pub enum LedgerError {
         /// What is wrong with it.
         why: String,
     },
+    /// The chain in the ledger and the status have parted (rules 3 and 5).
+    #[error(
+        "the ledger's chain of {subject} ends at {ledger}, its status shows {shown}; see docs/operations.md, \"Status and ledger disagree\""
+    )]
+    Parted {
+        /// The object.
+        subject: String,
+        /// Sequence of the ledger's last record; 0 where it has none.
+        ledger: u64,
+        /// Sequence of the record that is shown.
+        shown: u64,
+    },
     /// The configuration cannot be used.
     #[error("the ledger's configuration cannot be used: {why}")]
     Configuration {
@@ -121,6 +133,7 @@ impl LedgerError {
             Self::Rewound { .. } => "LedgerRewound",
             Self::Malformed { .. } => "LedgerMalformed",
             Self::Damaged { .. } => "LedgerDamaged",
+            Self::Parted { .. } => "LedgerParted",
             Self::Configuration { .. } => "LedgerMisconfigured",
             Self::Spool { .. } => "SpoolFailed",
             Self::Closed => "LedgerClosed",

@@ -3,12 +3,10 @@
 //! Owns: those three. Alive means that the process answers; ready, that it leads with full caches or stands by for the
 //! one that does. Must never: write, or tell anything about a tenant.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
 
@@ -40,7 +38,7 @@ struct Shared {
 
 /// Serves until `stop` resolves.
 pub async fn serve(
-    listen: SocketAddr,
+    listener: TcpListener,
     readiness: Readiness,
     metrics: Arc<Metrics>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -50,7 +48,6 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
         .with_state(Shared { readiness, metrics });
-    let listener = tokio::net::TcpListener::bind(listen).await?;
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
 }
 

@@ -51,6 +51,16 @@ impl Leadership {
         self.term().filter(|term| Instant::now() < term.until).map(|term| term.epoch)
     }
 
+    /// Until when this process may write; none if it may not.
+    pub fn until(&self) -> Option<Instant> {
+        self.term().filter(|term| Instant::now() < term.until).map(|term| term.until)
+    }
+
+    /// It may write under this epoch until then.
+    pub(super) fn lead(&self, epoch: u64, until: Instant) {
+        self.set(Some(Term { epoch, until }));
+    }
+
     fn set(&self, term: Option<Term>) {
         *self.term() = term;
     }
@@ -113,7 +123,7 @@ impl Candidate {
                 let epoch = next_epoch(current.as_ref(), floor);
                 match self.write(current, epoch, true).await {
                     Ok(_) => {
-                        self.leadership.set(Some(Term { epoch, until: started + DEADLINE }));
+                        self.leadership.lead(epoch, started + DEADLINE);
                         info!(identity = self.identity, epoch, "leading");
                         return Ok(epoch);
                     }
@@ -134,7 +144,7 @@ impl Candidate {
             match tokio::time::timeout(until.saturating_duration_since(started), self.renew(epoch)).await {
                 Ok(Ok(true)) => {
                     until = started + DEADLINE;
-                    self.leadership.set(Some(Term { epoch, until }));
+                    self.leadership.lead(epoch, until);
                 }
                 Ok(Ok(false)) => {
                     warn!(identity = self.identity, "somebody else holds the Lease");
@@ -246,9 +256,9 @@ mod tests {
         let leadership = Leadership::default();
         assert_eq!(leadership.epoch(), None);
         let now = Instant::now();
-        leadership.set(Some(Term { epoch: 5, until: now + Duration::from_secs(60) }));
+        leadership.lead(5, now + Duration::from_secs(60));
         assert_eq!(leadership.epoch(), Some(5));
-        leadership.set(Some(Term { epoch: 5, until: now }));
+        leadership.lead(5, now);
         assert_eq!(leadership.epoch(), None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns: the order in which things start and stop. Must never: decide what happens to a service.
 
+mod fence;
 pub mod http;
 pub mod leader;
 pub mod metrics;
@@ -9,25 +10,32 @@ mod retry;
 mod share;
 mod watch;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures::{FutureExt, StreamExt, future};
-use kube::{Api, Client};
+use futures::{FutureExt, StreamExt, TryFutureExt, future};
+use kube::{Api, Client, client::ClientBuilder};
 use kube_runtime::{
     Controller,
     controller::{self, Action},
     events::{Recorder, Reporter},
     reflector::ObjectRef,
 };
-use tokio::sync::watch as signal;
+use tokio::{net::TcpListener, sync::watch as signal};
+use tower::layer::layer_fn;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::{
     api::TenantContainer,
     ledger::{self, Ledger, Micros},
-    tenant::{self, Context, PassError, observe::Caches, rivals::Rivals, view::NamespaceView},
+    tenant::{self, Context, PassError, ShowError, observe::Caches, rivals::Rivals, view::NamespaceView},
 };
+use fence::Fence;
 use http::Readiness;
 use leader::{Candidate, Leadership, LeaseError};
 use metrics::Metrics;
@@ -38,6 +46,13 @@ use share::Shares;
 pub const LEASE: &str = "berth-leader";
 /// Passes at once. Most of a pass is waiting for the API server, which takes 500 to 1,200 writes a second on two cores.
 const CONCURRENCY: u16 = 16;
+/// How long the API server has to answer a pass.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the API server has to answer about the Lease: short enough that a connection that died costs one try of
+/// several, not the Lease.
+const LEASE_ANSWER: Duration = Duration::from_secs(3);
+/// How long the ledger has to keep what waits when this process stops.
+const CLOSING: Duration = Duration::from_secs(5);
 /// How long to wait before the ledger is opened again.
 const REOPEN: Duration = Duration::from_secs(3);
 
@@ -81,16 +96,33 @@ pub enum RunError {
 
 /// Runs until `stop` turns true.
 pub async fn run(config: Config, stop: signal::Receiver<bool>) -> Result<(), RunError> {
-    let client = Client::try_from(kube::Config::infer().await?).map_err(|error| RunError::Client(Box::new(error)))?;
-    let cluster = cluster_id(&client).await?;
+    let listen = |error| RunError::Listen(config.listen, error);
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let kubernetes = kube::Config::infer().await?;
+    // Watches last; everything else is a question with an answer.
+    let watching = Client::try_from(kubernetes.clone()).map_err(unusable)?;
+    let asking = Client::try_from(impatient(kubernetes.clone(), LEASE_ANSWER)).map_err(unusable)?;
+    let cluster = cluster_id(&asking).await?;
     let readiness = Readiness::default();
     let metrics = Arc::new(Metrics::default());
     readiness.wait_for("starting");
-    let server = http::serve(config.listen, readiness.clone(), Arc::clone(&metrics), stopped(stop.clone()));
-    let operator = Operator { config: config.clone(), client, cluster, readiness, metrics, stop };
-    let (served, ran) = future::join(server, operator.run()).await;
-    served.map_err(|error| RunError::Listen(config.listen, error))?;
-    ran
+    let server = http::serve(listener, readiness.clone(), Arc::clone(&metrics), stopped(stop.clone()));
+    let operator = Operator { config: config.clone(), kubernetes, watching, asking, cluster, readiness, metrics, stop };
+    future::try_join(server.map_err(listen), operator.run()).await.map(drop)
+}
+
+fn unusable(error: kube::Error) -> RunError {
+    RunError::Client(Box::new(error))
+}
+
+/// For a client whose every request is answered soon, or not at all. It tries nothing again by itself: who asked decides.
+fn impatient(mut config: kube::Config, within: Duration) -> kube::Config {
+    config.connect_timeout = Some(within);
+    config.read_timeout = Some(within);
+    config.write_timeout = Some(within);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    config
 }
 
 async fn stopped(mut stop: signal::Receiver<bool>) {
@@ -108,7 +140,9 @@ async fn cluster_id(client: &Client) -> Result<Uuid, RunError> {
 
 struct Operator {
     config: Config,
-    client: Client,
+    kubernetes: kube::Config,
+    watching: Client,
+    asking: Client,
     cluster: Uuid,
     readiness: Readiness,
     metrics: Arc<Metrics>,
@@ -121,7 +155,7 @@ impl Operator {
         self.metrics.watch(ledger.clone());
         // Two starts of one pod must not take each other's Lease for their own.
         let identity = format!("{}_{}", self.config.pod, Uuid::new_v4());
-        let candidate = Candidate::new(self.client.clone(), &self.config.namespace, LEASE, identity);
+        let candidate = Candidate::new(self.asking.clone(), &self.config.namespace, LEASE, identity);
         while !*self.stop.borrow() {
             self.readiness.ready();
             let floor = ledger.largest_epoch(self.cluster).await.unwrap_or_else(|error| {
@@ -147,8 +181,11 @@ impl Operator {
             self.lead(&candidate, epoch, ledger.clone()).await;
             self.metrics.leads(false);
         }
+        // What was made under this term is kept before the next one begins.
+        if tokio::time::timeout(CLOSING, ledger.close()).await.is_err() {
+            warn!("the ledger did not close in time; what it had not kept yet comes again with the next leader");
+        }
         candidate.resign().await;
-        ledger.close().await;
         info!("stopped");
         Ok(())
     }
@@ -188,14 +225,27 @@ impl Operator {
                 () = stopped(self.stop.clone()) => {}
             }
         };
+        let writing = match self.writing(candidate.leadership()) {
+            Ok(client) => client,
+            Err(error) => return error!(error = explain(&error), "no client for the passes; trying again"),
+        };
         tokio::select! {
-            () = self.control(candidate.leadership(), ledger) => error!("the controller ended by itself; starting it again"),
+            () = self.control(candidate.leadership(), writing, ledger) => {
+                error!("the controller ended by itself; starting it again");
+            }
             () = over => {}
         }
     }
 
-    async fn control(&self, leadership: Leadership, ledger: Ledger) {
-        let client = &self.client;
+    /// The client of the passes: it writes only while this process leads.
+    fn writing(&self, leadership: Leadership) -> Result<Client, RunError> {
+        let fence = layer_fn(|service| Fence::new(service, leadership.clone()));
+        let builder = ClientBuilder::try_from(impatient(self.kubernetes.clone(), ANSWER)).map_err(unusable)?;
+        Ok(builder.with_layer(&fence).build())
+    }
+
+    async fn control(&self, leadership: Leadership, writing: Client, ledger: Ledger) {
+        let client = &self.watching;
         let (tenants, tenants_writer) = watch::cache();
         let (namespaces, namespaces_writer) = watch::cache();
         let (stateful_sets, stateful_sets_writer) = watch::cache();
@@ -221,27 +271,27 @@ impl Operator {
         ]);
         let children = {
             let shares = Arc::clone(&shares);
-            children.inspect(move |about| shares.heard(about))
+            children.inspect(move |about| shares.heard(about, Instant::now()))
         };
         let main = {
             let shares = Arc::clone(&shares);
             watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone())
-                .inspect(move |tenant| shares.heard(&ObjectRef::from_obj(&**tenant)))
+                .inspect(move |tenant| shares.heard(&ObjectRef::from_obj(&**tenant), Instant::now()))
         };
 
         let reporter =
             Reporter { controller: "berth.dev/tenantcontainer".into(), instance: Some(self.config.pod.clone()) };
         let worker = Arc::new(Worker {
             context: Context {
-                client: client.clone(),
+                recorder: Recorder::new(writing.clone(), reporter),
+                client: writing,
                 cluster: self.cluster,
                 tenants,
                 caches,
                 rivals,
                 ledger,
-                recorder: Recorder::new(client.clone(), reporter),
                 epoch: Box::new(move || leadership.epoch()),
-                clock: || Micros(jiff::Timestamp::now().as_microsecond()),
+                clock: Box::new(|| Micros(jiff::Timestamp::now().as_microsecond())),
                 told: tenant::Told::default(),
             },
             metrics: Arc::clone(&self.metrics),
@@ -299,12 +349,12 @@ impl Worker {
     async fn reconcile(object: Arc<TenantContainer>, worker: Arc<Self>) -> Result<Action, PassError> {
         worker.synced().await;
         let about = ObjectRef::from_obj(&*object);
-        let started = std::time::Instant::now();
+        let (started, event) = (Instant::now(), worker.shares.began(&about));
         worker.metrics.began();
         let outcome = tenant::pass(&worker.context, &object).await;
         let took = started.elapsed();
         worker.metrics.ended(took, outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason));
-        let share = worker.shares.passed(&about);
+        let share = worker.shares.ended(&about, event, Instant::now());
         // Objects that are gone are remembered until they are as many again as those that are there.
         let tenants = &worker.context.tenants;
         if worker.shares.len() > 2 * tenants.len() + 100 {
@@ -332,23 +382,20 @@ impl Worker {
         let wait = worker.retries.failed(about, dice());
         let (uid, namespace, name) =
             (object.metadata.uid.as_deref(), object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
-        match error {
-            // The ordinary course of things: read again, and it is right.
-            PassError::Show(_) | PassError::NotLeader => {
-                debug!(uid, namespace, name, reason = error.reason(), error = explain(error), ?wait, "again")
-            }
-            _ => warn!(
-                uid,
-                namespace,
-                name,
-                reason = error.reason(),
-                error = explain(error),
-                ?wait,
-                "a pass failed; trying again"
-            ),
+        let (reason, why) = (error.reason(), explain(error));
+        if is_ordinary(error) {
+            debug!(uid, namespace, name, reason, error = why, ?wait, "again");
+        } else {
+            warn!(uid, namespace, name, reason, error = why, ?wait, "a pass failed; trying again");
         }
         Action::requeue(wait)
     }
+}
+
+/// Whether a pass that ended so is the ordinary course of things: read again, and it is right; or somebody else leads.
+fn is_ordinary(error: &PassError) -> bool {
+    matches!(error, PassError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)) | PassError::NotLeader)
+        || fence::is_fenced(error)
 }
 
 /// Uniform in 0..1, from the only source of randomness that is here anyway.

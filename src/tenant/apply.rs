@@ -22,9 +22,10 @@ use serde_json::json;
 use super::{
     build::{Child, ChildKind},
     cache::Cache,
-    health::Failure,
+    course::Children,
+    health::{Failure, Severity, Trouble},
     names,
-    observe::{Caches, Observed},
+    observe::{Caches, Observed, is_of},
     validate::Tenant,
     view::{BudgetView, ClaimView, Project, ServiceAccountView, ServiceView, StatefulSetView, View},
 };
@@ -34,8 +35,8 @@ use super::{
 pub struct Applied {
     /// Requests that wrote.
     pub writes: u32,
-    /// What an answer or another's object stands in the way with; children after it were left alone.
-    pub trouble: Option<Failure>,
+    /// What stands in the way of one of them; the worst, if of several.
+    pub trouble: Option<Trouble>,
 }
 
 /// The API server did not carry out a write, for a reason that may pass.
@@ -54,22 +55,23 @@ const AT_ONCE: usize = 8;
 
 /// Applies every child that differs, and enters into `observed` what the API server returned.
 ///
-/// What others refer to goes at once and side by side; the StatefulSet follows when all of it stands, so that no pod
-/// ever mounts a disk that is not its tenant's.
+/// What others refer to goes at once and side by side. Then the StatefulSet, unless its pods would lack their identity
+/// or mount a disk that is not their tenant's; that a service stops, nothing keeps it from.
 pub async fn apply(
     client: &Client,
     caches: &Caches,
     tenant: &Tenant,
-    children: &[Child],
+    children: &Children,
     observed: &mut Observed,
 ) -> Result<Applied, ChildError> {
-    let (sets, others): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.kind == ChildKind::StatefulSet);
+    let (sets, others): (Vec<_>, Vec<_>) = children.all.iter().partition(|child| child.kind == ChildKind::StatefulSet);
     let mut applied = Applied::default();
     for group in [others, sets] {
         // Boxed: the compiler cannot see that a stream of borrowing futures may move between threads (rust#102211).
         let mut hands = vec![];
         for child in group {
-            hands.push(Hand { client, tenant, child }.bring(caches, observed).boxed());
+            let hand = Hand { client, tenant, child, make_missing: children.make_missing };
+            hands.push(hand.bring(caches, observed).boxed());
         }
         let brought: Vec<_> = stream::iter(hands).buffered(AT_ONCE).collect().await;
         for outcome in brought {
@@ -79,10 +81,14 @@ pub async fn apply(
                     applied.writes += 1;
                     seen.enter(observed);
                 }
-                Brought::InTheWay(failure) => applied.trouble = Some(failure),
+                Brought::InTheWay(trouble) => {
+                    let worse = |known: &Trouble| known.severity >= trouble.severity;
+                    applied.trouble = Some(applied.trouble.take().filter(worse).unwrap_or(trouble));
+                }
             }
         }
-        if applied.trouble.is_some() {
+        let kept_back = applied.trouble.as_ref().is_some_and(|trouble| trouble.severity == Severity::Replicas);
+        if kept_back && children.shape.replicas > 0 {
             break;
         }
     }
@@ -93,7 +99,7 @@ pub async fn apply(
 enum Brought<S = Seen> {
     AsItWas,
     Written(S),
-    InTheWay(Failure),
+    InTheWay(Trouble),
 }
 
 /// A child as the API server returned it.
@@ -124,7 +130,7 @@ impl<S> Brought<S> {
         match self {
             Self::AsItWas => Brought::AsItWas,
             Self::Written(view) => Brought::Written(seen(view)),
-            Self::InTheWay(failure) => Brought::InTheWay(failure),
+            Self::InTheWay(trouble) => Brought::InTheWay(trouble),
         }
     }
 }
@@ -134,6 +140,7 @@ struct Hand<'a> {
     client: &'a Client,
     tenant: &'a Tenant,
     child: &'a Child,
+    make_missing: bool,
 }
 
 impl Hand<'_> {
@@ -171,15 +178,16 @@ impl Hand<'_> {
         let api: Api<View<P>> = Api::namespaced(self.client.clone(), &self.tenant.target.namespace);
         let known = match known {
             Some(view) if view.is_terminating() => return Ok(Brought::AsItWas),
-            Some(view) if view.built_from() == Some(&self.child.built_from) && !self.is_edited(cache, view) => {
+            Some(view) if view.built_from() == Some(&self.child.built_from) && !is_edited(cache, view) => {
                 return Ok(Brought::AsItWas);
             }
             Some(view) => Some(Arc::clone(view)),
+            None if !self.make_missing => return Ok(Brought::AsItWas),
             // Not ours, or not there, or not yet in the cache: a read tells, and costs a tenth of a write.
             None => match api.get_opt(&self.child.name).await.map_err(|source| self.error("get", source))? {
                 None => None,
-                Some(view) if view.owner_uid() == Some(&self.tenant.target.uid.to_string()) => Some(Arc::new(view)),
-                Some(other) => return Ok(Brought::InTheWay(self.foreign(&other))),
+                Some(view) if is_of(&view, self.tenant) => Some(Arc::new(view)),
+                Some(other) => return Ok(Brought::InTheWay(self.trouble(self.foreign(&other), true))),
             },
         };
         let mut manifest = self.child.manifest.clone();
@@ -191,22 +199,24 @@ impl Hand<'_> {
         }
         match api.patch(&self.child.name, &how, &Patch::Apply(&manifest)).await {
             Ok(view) => {
-                if let Some(edit) = &view.edited {
-                    cache.tolerate(ObjectRef::from_obj(&view), edit.fields);
-                }
+                cache.left(ObjectRef::from_obj(&view), view.fields.print);
                 Ok(Brought::Written(cache.wrote(view)))
             }
-            Err(kube::Error::Api(status)) if is_refusal(&status) => Ok(Brought::InTheWay(self.refused(&status))),
+            Err(kube::Error::Api(status)) if is_refusal(&status) => {
+                Ok(Brought::InTheWay(self.trouble(self.refused(&status), known.is_none())))
+            }
             Err(source) => Err(self.error("apply", source)),
         }
     }
 
-    fn is_edited<P>(&self, cache: &Cache<View<P>>, view: &View<P>) -> bool
-    where
-        P: Project,
-        View<P>: Resource<DynamicType = ()>,
-    {
-        view.edited.as_ref().is_some_and(|edit| !cache.tolerates(&ObjectRef::from_obj(view), edit.fields))
+    fn trouble(&self, failure: Failure, missing: bool) -> Trouble {
+        let severity = match (self.child.kind, missing) {
+            (ChildKind::StatefulSet, _) => Severity::Replicas,
+            (ChildKind::ServiceAccount | ChildKind::PersistentVolumeClaim(_), true) => Severity::Replicas,
+            (_, true) => Severity::Missing,
+            (_, false) => Severity::Unchanged,
+        };
+        Trouble { failure, severity }
     }
 
     fn foreign<P>(&self, other: &View<P>) -> Failure {
@@ -241,6 +251,24 @@ impl Hand<'_> {
             namespace: self.tenant.target.namespace.clone(),
             name: self.child.name.clone(),
             source: Box::new(source),
+        }
+    }
+}
+
+/// Whether somebody has changed fields since our last write. What was there before this process began is known only as far
+/// as somebody else's name stands at a field.
+fn is_edited<P>(cache: &Cache<View<P>>, view: &View<P>) -> bool
+where
+    P: Project,
+    View<P>: Resource<DynamicType = ()>,
+{
+    let key = ObjectRef::from_obj(view);
+    match cache.as_left(&key) {
+        Some(print) => print != view.fields.print,
+        None if view.fields.others => true,
+        None => {
+            cache.left(key, view.fields.print);
+            false
         }
     }
 }

@@ -7,7 +7,7 @@
 //! Owns: choosing the newer of the two. Must never: talk to the API server.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt::Debug,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,11 +20,28 @@ use kube_runtime::{
 };
 use tokio::sync::watch;
 
+/// How many deletions are remembered: an answer to a write is late by milliseconds.
+const GONE: usize = 256;
+
+/// What we wrote and the watch has not told of yet.
+struct Written<K: Resource<DynamicType = ()>> {
+    objects: HashMap<ObjectRef<K>, Arc<K>>,
+    /// The last deletions that the watch told of, with the versions that they made: an answer that comes after its
+    /// object's end must not bring it back.
+    gone: VecDeque<(ObjectRef<K>, u64)>,
+}
+
+impl<K: Resource<DynamicType = ()>> Default for Written<K> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), gone: VecDeque::new() }
+    }
+}
+
 /// Objects of one kind, by reference.
 pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
-    written: Arc<Mutex<HashMap<ObjectRef<K>, Arc<K>>>>,
-    tolerated: Arc<Mutex<HashMap<ObjectRef<K>, u64>>>,
+    written: Arc<Mutex<Written<K>>>,
+    left: Arc<Mutex<HashMap<ObjectRef<K>, u64>>>,
     complete: Arc<watch::Sender<bool>>,
 }
 
@@ -33,7 +50,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
         Self {
             store: self.store.clone(),
             written: Arc::clone(&self.written),
-            tolerated: Arc::clone(&self.tolerated),
+            left: Arc::clone(&self.left),
             complete: Arc::clone(&self.complete),
         }
     }
@@ -45,18 +62,13 @@ where
 {
     /// A cache over what a watch fills.
     pub fn new(store: Store<K>) -> Self {
-        Self {
-            store,
-            written: Arc::default(),
-            tolerated: Arc::default(),
-            complete: Arc::new(watch::Sender::new(false)),
-        }
+        Self { store, written: Arc::default(), left: Arc::default(), complete: Arc::new(watch::Sender::new(false)) }
     }
 
     /// The newest that is known of an object.
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let watched = self.store.get(key);
-        let written = self.written().get(key).cloned();
+        let written = self.written().objects.get(key).cloned();
         match (watched, written) {
             (Some(watched), Some(written)) if version(&*written) <= version(&*watched) => Some(watched),
             (watched, None) => watched,
@@ -69,10 +81,14 @@ where
         self.store.state_filter(condition)
     }
 
-    /// Keeps what the API server returned for a write.
+    /// Keeps what the API server returned for a write, unless the watch has told already that the object is gone.
     pub fn wrote(&self, object: K) -> Arc<K> {
         let object = Arc::new(object);
-        self.written().insert(ObjectRef::from_obj(&*object), Arc::clone(&object));
+        let key = ObjectRef::from_obj(&*object);
+        let mut written = self.written();
+        if !written.gone.iter().any(|(gone, at)| *gone == key && *at >= version(&*object)) {
+            written.objects.insert(key, Arc::clone(&object));
+        }
         object
     }
 
@@ -82,20 +98,25 @@ where
             Event::Apply(object) | Event::InitApply(object) => {
                 let mut written = self.written();
                 let key = ObjectRef::from_obj(object);
-                if written.get(&key).is_some_and(|ours| version(&**ours) <= version(object)) {
-                    written.remove(&key);
+                if written.objects.get(&key).is_some_and(|ours| version(&**ours) <= version(object)) {
+                    written.objects.remove(&key);
                 }
             }
             Event::Delete(object) => {
                 let key = ObjectRef::from_obj(object);
-                self.written().remove(&key);
-                locked(&self.tolerated).remove(&key);
+                locked(&self.left).remove(&key);
+                let mut written = self.written();
+                written.objects.remove(&key);
+                if written.gone.len() == GONE {
+                    written.gone.pop_front();
+                }
+                written.gone.push_back((key, version(object)));
             }
             Event::Init => {}
             // What a complete list does not hold is gone, whatever we wrote before it was made; what we write while it
             // is being made comes as an event afterwards, and costs one more look at worst.
             Event::InitDone => {
-                self.written().clear();
+                self.written().objects.clear();
                 self.complete.send_replace(true);
             }
         }
@@ -118,18 +139,17 @@ where
         self.store.is_empty()
     }
 
-    /// Remembers an edit by somebody else that is still there after our last write: it sets fields that we do not, and
-    /// is no reason to write again.
-    pub fn tolerate(&self, key: ObjectRef<K>, edit: u64) {
-        locked(&self.tolerated).insert(key, edit);
+    /// Remembers how an object's fields were after our last write of it, by fingerprint.
+    pub fn left(&self, key: ObjectRef<K>, fields: u64) {
+        locked(&self.left).insert(key, fields);
     }
 
-    /// Whether this edit is one that our last write left standing.
-    pub fn tolerates(&self, key: &ObjectRef<K>, edit: u64) -> bool {
-        locked(&self.tolerated).get(key) == Some(&edit)
+    /// How an object's fields were after our last write of it, as far as this process knows.
+    pub fn as_left(&self, key: &ObjectRef<K>) -> Option<u64> {
+        locked(&self.left).get(key).copied()
     }
 
-    fn written(&self) -> MutexGuard<'_, HashMap<ObjectRef<K>, Arc<K>>> {
+    fn written(&self) -> MutexGuard<'_, Written<K>> {
         locked(&self.written)
     }
 }
@@ -201,5 +221,9 @@ mod tests {
         cache.wrote(namespace("7"));
         tell(Event::Delete(namespace("8")));
         assert!(cache.get(&key).is_none(), "deleted by somebody else");
+        cache.wrote(namespace("7"));
+        assert!(cache.get(&key).is_none(), "an answer that is late brings nothing back");
+        cache.wrote(namespace("9"));
+        assert!(cache.get(&key).is_some(), "made anew");
     }
 }

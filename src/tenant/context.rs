@@ -40,7 +40,7 @@ pub struct Context {
     /// The epoch of the leadership under which this process may write now; none after its local deadline.
     pub epoch: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// The time.
-    pub clock: fn() -> Micros,
+    pub clock: Box<dyn Fn() -> Micros + Send + Sync>,
     /// What the ledger was told last of each object: to tell it of changes only.
     pub told: Told,
 }
@@ -87,18 +87,6 @@ pub enum PassError {
     /// The ledger did not take a record; children are as they should be, but nothing new is shown.
     #[error("the new state is not shown")]
     Ledger(#[from] LedgerError),
-    /// The ledger's chain and the status have parted.
-    #[error(
-        "the ledger's chain of {subject} ends at {ledger}, its status shows {shown}; see docs/operations.md, \"Status and ledger disagree\""
-    )]
-    Parted {
-        /// Namespace and name.
-        subject: String,
-        /// Sequence in the ledger.
-        ledger: u64,
-        /// Sequence in the status.
-        shown: u64,
-    },
     /// A pass that takes more hops than a life has.
     #[error("{0} takes more hops than a life has; this is a defect of Berth")]
     Endless(String),
@@ -114,7 +102,6 @@ impl PassError {
             Self::Show(ShowError::Gone(_)) => "Gone",
             Self::Show(ShowError::Api { .. }) => "StatusNotWritten",
             Self::Ledger(error) => error.reason(),
-            Self::Parted { .. } => "LedgerParted",
             Self::Endless(_) => "Endless",
         }
     }

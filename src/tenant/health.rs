@@ -28,9 +28,31 @@ pub struct Failure {
     pub message: String,
 }
 
+/// A child that is not as it should be, because the API server or somebody else's object stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What, and what to do.
+    pub failure: Failure,
+    /// What follows.
+    pub severity: Severity,
+}
+
+/// What follows from a [`Trouble`]: each includes the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The child is there, only not as asked for now: a disk that does not grow.
+    Unchanged,
+    /// The child is not there.
+    Missing,
+    /// The replicas cannot be made, changed or ended.
+    Replicas,
+}
+
 /// How the replicas are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
+    /// Every replica that should be is there and of the newest revision: what is told of them is about this spec.
+    pub known: bool,
     /// As many as asked for are ready, and all of the newest revision.
     pub ready: bool,
     /// At least one is ready.
@@ -69,6 +91,7 @@ impl Health {
                     seen.ready == wanted && seen.updated == wanted && seen.current == wanted
                 }),
             serves: ready_replicas > 0,
+            known: current && observed.pods.len() == usize::try_from(wanted).unwrap_or_default(),
             gone: present == 0
                 && set.is_none_or(|set| current && set.seen.replicas == 0 || tenant.namespace_terminating),
             present,
@@ -80,6 +103,7 @@ impl Health {
         if let (true, Some(set)) = (current, set) {
             for (ordinal, pod) in &observed.pods {
                 let newest = pod.label(names::REVISION) == Some(set.seen.update_revision.as_str());
+                health.known &= newest && !pod.is_terminating();
                 if !pod.is_terminating() && newest && !pod.seen.ready {
                     if let Some(missing) = observed.missing_files.get(ordinal) {
                         health.fail("ReferenceNotFound", format!("replica {ordinal} cannot start: {missing}"));

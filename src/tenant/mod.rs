@@ -4,6 +4,7 @@
 //! Must never: decide (that is [`plan`]'s) or know how the ledger keeps things.
 
 pub mod apply;
+mod audit;
 pub mod build;
 pub mod cache;
 mod context;
@@ -16,6 +17,7 @@ pub mod observe;
 mod pass;
 pub mod plan;
 pub mod record;
+pub mod requests;
 pub mod rivals;
 mod show;
 pub mod status;
@@ -27,3 +29,4 @@ mod tests;
 
 pub use context::{Context, Done, PassError, Tenants, Told};
 pub use pass::pass;
+pub use show::ShowError;

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use kube::Resource;
 use kube_runtime::reflector::ObjectRef;
 
 use super::{
@@ -80,8 +81,7 @@ impl Caches {
 
     /// Every claim that the cache knows of `tenant`, also those of replicas long gone.
     pub fn all_claims(&self, tenant: &Tenant) -> Vec<Arc<ClaimView>> {
-        let uid = tenant.target.uid.to_string();
-        self.claims.filter(|claim| claim.owner_uid() == Some(&uid))
+        self.claims.filter(|claim| is_of(claim, tenant))
     }
 
     /// A pod is the StatefulSet's, not ours; the label says whose replica it is.
@@ -93,5 +93,15 @@ impl Caches {
 
 fn find<P: Project>(cache: &Cache<View<P>>, tenant: &Tenant, name: &str) -> Option<Arc<View<P>>> {
     let child = cache.get(&ObjectRef::new(name).within(&tenant.target.namespace))?;
-    (child.owner_uid() == Some(&tenant.target.uid.to_string())).then_some(child)
+    is_of(&child, tenant).then_some(child)
+}
+
+/// Whether a child is this very tenant's: it owns it. A claim that somebody deleted under a running replica is made anew
+/// by the StatefulSet controller, from our template: it bears our label and belongs to nobody yet.
+pub fn is_of<P: Project>(child: &View<P>, tenant: &Tenant) -> bool {
+    let uid = tenant.target.uid.to_string();
+    match child.owner_uid() {
+        Some(owner) => owner == uid,
+        None => P::Kind::kind(&()) == "PersistentVolumeClaim" && child.label(names::OWNER_UID) == Some(&uid),
+    }
 }

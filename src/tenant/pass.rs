@@ -11,19 +11,19 @@ use kube_runtime::{
     events::{Event, EventType},
     reflector::ObjectRef,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     apply::{self, Applied},
+    audit,
     context::{Context, Done, PassError},
     course::Course,
     disagree,
-    health::Failure,
+    health::Trouble,
     mounts,
     observe::Observed,
     plan::{self, Hop, Standing, Verdict},
-    record,
-    show::{self},
+    record, requests, show,
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
 };
@@ -77,39 +77,40 @@ impl Pass<'_> {
         let mut observed = self.context.caches.observe(&tenant);
         mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
         // Side by side: children never wait for the ledger, and what they were before decides what the request is called.
-        let request = plan::new_request(&tenant, &observed);
-        let (brought, noted) = join(self.bring(&tenant, &mut observed), self.note(&tenant, request.as_ref())).await;
+        let request = requests::new(&tenant, &observed);
+        let (brought, noted) = join(self.bring(&tenant, &mut observed), self.note(&tenant, request)).await;
         let mut brought = brought?;
-        let mut kept = noted.map(|()| request.is_some().then(|| self.context.ledger.backend()));
-        if let (Some(request), Ok(_)) = (request, &kept) {
-            self.done.records += 1;
-            tenant.shown.status.operation = Some(request);
-        }
+        self.done.writes += brought.writes;
+        let mut kept = match noted {
+            Ok(None) => Ok(None),
+            Ok(Some(request)) => {
+                self.done.records += 1;
+                tenant.shown.status.operation = Some(request);
+                Ok(Some(self.context.ledger.backend()))
+            }
+            Err(PassError::Ledger(error)) => Err(error),
+            Err(other) => return Err(other),
+        };
         for _ in 0..MAX_HOPS {
-            let Brought { now, course, writes, trouble } = &brought;
-            let now = *now;
-            self.done.writes += writes;
-            if *course == Course::Remove {
+            if brought.course == Course::Remove {
                 return self.remove(&tenant, &observed).await;
             }
-            let verdict = plan::conclude(&tenant, course, &observed, trouble.as_ref(), now);
-            match (&verdict.hop, kept) {
-                (Some(hop), Ok(_)) => match self.record(&mut tenant, &observed, hop, now).await {
-                    Ok(record) => {
-                        self.show_hop(&mut tenant, &observed, &verdict, &record).await?;
-                        kept = Ok(Some(self.context.ledger.backend()));
-                        brought = self.bring(&tenant, &mut observed).await?;
-                    }
-                    Err(PassError::Ledger(error)) => {
-                        kept = Err(error);
-                        brought.writes = 0;
-                    }
-                    Err(other) => return Err(other),
-                },
-                (_, kept) => return self.settle(tenant, &observed, verdict, kept, now).await,
+            let verdict = plan::conclude(&tenant, &brought.course, &observed, brought.trouble.as_ref(), brought.now);
+            let Some(hop) = verdict.hop.as_ref().filter(|_| kept.is_ok()) else {
+                return self.settle(tenant, &observed, verdict, kept, brought.now).await;
+            };
+            match self.record(&tenant, &observed, hop, brought.now).await {
+                Ok(entered) => {
+                    tenant = self.show_hop(tenant, &observed, entered, &verdict.standing).await?;
+                    kept = Ok(Some(self.context.ledger.backend()));
+                    brought = self.bring(&tenant, &mut observed).await?;
+                    self.done.writes += brought.writes;
+                }
+                Err(PassError::Ledger(error)) => kept = Err(error),
+                Err(other) => return Err(other),
             }
         }
-        Err(PassError::Endless(subject(&tenant)))
+        Err(PassError::Endless(tenant.target.to_string()))
     }
 
     /// Without the finalizer an object would be gone before its end is recorded. The API server adds it at creation where
@@ -118,7 +119,6 @@ impl Pass<'_> {
         let metadata = &self.object.metadata;
         let held = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
         if !held && metadata.deletion_timestamp.is_none() {
-            self.leading()?;
             self.object = self.context.tenants.wrote(show::hold(&self.context.client, &self.object).await?);
             self.done.writes += 1;
         }
@@ -131,8 +131,7 @@ impl Pass<'_> {
         let now = (self.context.clock)();
         let course = plan::plan(tenant, now);
         let Applied { writes, trouble } = match &course {
-            Course::Keep { children, .. } => {
-                self.leading()?;
+            Course::Keep(children) => {
                 apply::apply(&self.context.client, &self.context.caches, tenant, children, observed).await?
             }
             Course::Leave | Course::Remove => Applied::default(),
@@ -140,34 +139,32 @@ impl Pass<'_> {
         Ok(Brought { now, course, writes, trouble })
     }
 
-    fn leading(&self) -> Result<u64, PassError> {
-        (self.context.epoch)().ok_or(PassError::NotLeader)
-    }
-
     fn seal(&self, at: Micros) -> Result<Seal, PassError> {
-        Ok(Seal { cluster: self.context.cluster, epoch: self.leading()?, at })
+        let epoch = (self.context.epoch)().ok_or(PassError::NotLeader)?;
+        Ok(Seal { cluster: self.context.cluster, epoch, at })
     }
 
-    /// A request that nobody has noted yet goes into the audit; the one before it, if unfinished, is superseded.
-    async fn note(&self, tenant: &Tenant, request: Option<&OperationStatus>) -> Result<(), LedgerError> {
-        let (Some(request), Ok(seal)) = (request, self.seal(tenant.request.at)) else { return Ok(()) };
-        let before = tenant.shown.status.operation.as_ref();
-        if let Some(unfinished) = before.filter(|operation| operation.result.is_none()) {
-            self.audit(record::operation_finished(tenant, unfinished, "Superseded", seal)).await?;
-        }
-        self.audit(record::operation_started(tenant, &request.action, seal)).await
+    /// A request that nobody has noted yet goes into the audit.
+    async fn note(
+        &self,
+        tenant: &Tenant,
+        request: Option<OperationStatus>,
+    ) -> Result<Option<OperationStatus>, PassError> {
+        let Some(request) = request else { return Ok(None) };
+        let seal = self.seal((self.context.clock)())?;
+        Ok(Some(audit::start(&self.context.ledger, tenant, request, seal).await?))
     }
 
-    /// A request that was noted by a pass whose status write failed may be told in other words now. The first account
-    /// stands, the other is kept in quarantine; neither may keep the object from going on.
-    async fn audit(&self, entry: Entry) -> Result<(), LedgerError> {
-        match self.context.ledger.submit(entry).await {
-            Err(error @ LedgerError::Quarantined { .. }) => {
-                warn!(reason = error.reason(), error = error.explain(), "a second account of a request");
-                Ok(())
-            }
-            other => other.map(drop),
+    /// Notes what came of the request, if it is over.
+    async fn finish(&mut self, tenant: &mut Tenant, standing: &Standing, at: Micros) -> Result<(), PassError> {
+        let Some(result) = requests::outcome(tenant, standing) else { return Ok(()) };
+        if let Some(request) = &tenant.shown.status.operation {
+            let seal = self.seal(at)?;
+            let finished = audit::finish(&self.context.ledger, tenant, request, result, seal).await?;
+            self.done.records += 1;
+            tenant.shown.status.operation = Some(finished);
         }
+        Ok(())
     }
 
     async fn submit(&mut self, entry: Entry) -> Result<Outcome, LedgerError> {
@@ -179,73 +176,74 @@ impl Pass<'_> {
     /// Makes the hop durable. What comes back is the record to show: ours, or the one that the ledger had already.
     async fn record(
         &mut self,
-        tenant: &mut Tenant,
+        tenant: &Tenant,
         observed: &Observed,
         hop: &Hop,
         now: Micros,
-    ) -> Result<Record, PassError> {
+    ) -> Result<Entered, PassError> {
         let seal = self.seal(now)?;
         let record = record::transition(tenant, hop).seal(seal, tenant.shown.head);
         let snapshot = record::snapshot(tenant, observed, Some(hop.transition.to()), record.head(), seal.epoch, now);
-        let told = snapshot.clone();
-        match self.submit(Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot) }).await? {
+        let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
+        match self.submit(entry).await? {
             Outcome::Durable(_) => {
-                self.context.told.note(&told);
-                Ok(record)
+                self.context.told.note(&snapshot);
+                Ok(Entered::Now(record))
             }
-            other => {
-                let ahead = disagree::resolve(&self.context.client, tenant, other).await?;
+            Outcome::Adopt(ahead) => {
+                let ahead = disagree::one_ahead(&self.context.client, tenant, *ahead).await?;
                 info!(uid = %tenant.target.uid, "the ledger was one record ahead; it is shown now");
-                Ok(ahead.unwrap_or(record))
+                Ok(Entered::Before(ahead))
+            }
+            Outcome::Elsewhere { head, shown_is_ancestor } => {
+                Err(disagree::elsewhere(&self.context.client, tenant, head, shown_is_ancestor).await)
             }
         }
     }
 
-    /// Shows a durable record. From here on the next plan starts from it.
+    /// Shows a durable record. The next plan starts from the tenant that comes back.
     async fn show_hop(
         &mut self,
-        tenant: &mut Tenant,
+        mut tenant: Tenant,
         observed: &Observed,
-        verdict: &Verdict,
-        record: &Record,
-    ) -> Result<(), PassError> {
+        entered: Entered,
+        standing: &Standing,
+    ) -> Result<Tenant, PassError> {
+        let (record, standing) = match entered {
+            Entered::Now(record) => (record, standing.clone()),
+            // What led to it is not what was seen now.
+            Entered::Before(record) => (
+                record,
+                Standing::OnTheWay {
+                    reason: "LedgerAhead",
+                    message: "the ledger had this state already; what follows from it comes next".to_owned(),
+                },
+            ),
+        };
         let envelope = record.envelope();
-        let mut next = tenant.clone();
-        next.shown.state = envelope.to.or(tenant.shown.state);
-        next.shown.head = record.head();
-        next.shown.since = Some(envelope.at);
-        finish_request(&mut next.shown.status, next.shown.state, &verdict.standing);
-        let finished = next.shown.status.operation != tenant.shown.status.operation;
-        let mut shown =
-            status::of(&next, observed, &verdict.standing, Kept::In(self.context.ledger.backend()), envelope.at);
-        status::advance(&mut shown, record);
-        if finished && let Err(error) = self.note_finish(&next, envelope.at).await {
+        tenant.shown.state = envelope.to.or(tenant.shown.state);
+        tenant.shown.head = record.head();
+        tenant.shown.since = Some(envelope.at);
+        match self.finish(&mut tenant, &standing, envelope.at).await {
             // The audit has the request unfinished until the next pass tells again; the state itself is durable.
-            warn!(uid = %tenant.target.uid, error = error.explain(), "the end of a request was not noted");
-            shown.operation = tenant.shown.status.operation.clone();
+            Err(PassError::Ledger(error)) => {
+                warn!(uid = %tenant.target.uid, error = error.explain(), "the end of a request was not noted");
+            }
+            other => other?,
         }
-        self.write_status(tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
+        let kept = Kept::In(self.context.ledger.backend());
+        let mut shown = status::of(&tenant, observed, &standing, kept, envelope.at);
+        status::advance(&mut shown, &record);
+        self.write_status(&tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
         info!(
             uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
             from = envelope.from.map_or("", State::as_str), to = envelope.to.map_or("", State::as_str),
             reason = %envelope.reason, sequence = envelope.seq, "state"
         );
-        self.publish(
-            &envelope.reason,
-            verdict.hop.as_ref().map_or("", |hop| &hop.message),
-            envelope.to == Some(State::Failed),
-        );
-        next.shown.status = shown;
-        *tenant = next;
-        Ok(())
-    }
-
-    async fn note_finish(&mut self, tenant: &Tenant, at: Micros) -> Result<(), LedgerError> {
-        let Some(operation) = &tenant.shown.status.operation else { return Ok(()) };
-        let Ok(seal) = self.seal(at) else { return Ok(()) };
-        let result = operation.result.clone().unwrap_or_default();
-        self.done.records += 1;
-        self.audit(record::operation_finished(tenant, operation, &result, seal)).await
+        let message = record::detail(&record, record::MESSAGE).unwrap_or_default();
+        self.publish(&envelope.reason, &message, envelope.to == Some(State::Failed));
+        tenant.shown.status = shown;
+        Ok(tenant)
     }
 
     /// No hop is left: shows what has changed besides, and tells the ledger of changed replicas.
@@ -260,20 +258,15 @@ impl Pass<'_> {
         let before = self.object.status.clone().unwrap_or_default();
         let mut error = kept.as_ref().err().cloned();
         if error.is_none() {
-            let request = tenant.shown.status.operation.clone();
-            let (state, standing) = (tenant.shown.state, &verdict.standing);
-            finish_request(&mut tenant.shown.status, state, standing);
-            if tenant.shown.status.operation != request
-                && let Err(failed) = self.note_finish(&tenant, now).await
-            {
-                tenant.shown.status.operation = request;
-                error = Some(failed);
+            match self.finish(&mut tenant, &verdict.standing, now).await {
+                Err(PassError::Ledger(failed)) => error = Some(failed),
+                other => other?,
             }
         }
         // While it is starting, replicas change every moment; the record of how that ends carries them all.
         if error.is_none() && tenant.shown.state != Some(State::Pending) {
             let snapshot =
-                record::snapshot(&tenant, observed, tenant.shown.state, tenant.shown.head, self.leading()?, now);
+                record::snapshot(&tenant, observed, tenant.shown.state, tenant.shown.head, self.seal(now)?.epoch, now);
             if self.context.told.is_news(&snapshot) {
                 match self.submit(Entry::Present(Box::new(snapshot.clone()))).await {
                     Ok(_) => self.context.told.note(&snapshot),
@@ -295,11 +288,7 @@ impl Pass<'_> {
             },
             _ => verdict.standing.clone(),
         };
-        let mut shown = status::of(&tenant, observed, &standing, kept, now);
-        if error.is_some() {
-            // The next pass tells a release by the revision: it counts as seen only when its record is kept.
-            shown.revision = before.revision.clone();
-        }
+        let shown = status::of(&tenant, observed, &standing, kept, now);
         if shown != before {
             let news = reason_of(&shown) != reason_of(&before);
             self.write_status(&tenant, &shown, ShowTests::Head).await?;
@@ -320,7 +309,6 @@ impl Pass<'_> {
         shown: &TenantContainerStatus,
         tests: ShowTests,
     ) -> Result<(), PassError> {
-        self.leading()?;
         let written = show::status(&self.context.client, &tenant.target, &self.object, tests, shown).await?;
         self.done.writes += 1;
         self.object = self.context.tenants.wrote(written);
@@ -329,8 +317,9 @@ impl Pass<'_> {
 
     /// The last record is shown: first the children go, then the finalizer.
     async fn remove(mut self, tenant: &Tenant, observed: &Observed) -> Result<Done, PassError> {
-        self.leading()?;
-        if apply::remove(&self.context.client, &self.context.caches, tenant, observed).await? {
+        let is_bare =
+            tenant.orphaning || apply::remove(&self.context.client, &self.context.caches, tenant, observed).await?;
+        if is_bare {
             show::release(&self.context.client, &tenant.target, &self.object).await?;
             self.done.writes += 1;
             self.context.told.forget(tenant.target.uid);
@@ -348,22 +337,19 @@ struct Brought {
     now: Micros,
     course: Course,
     writes: u32,
-    trouble: Option<Failure>,
+    trouble: Option<Trouble>,
 }
 
-/// Once the service is as desired, or has failed, the request is over.
-fn finish_request(status: &mut TenantContainerStatus, state: Option<State>, standing: &Standing) {
-    let Some(operation) = status.operation.as_mut().filter(|operation| operation.result.is_none()) else { return };
-    operation.result = match (state, standing) {
-        (Some(State::Deleted), _) | (_, Standing::AsDesired { .. }) => Some("Succeeded".to_owned()),
-        (_, Standing::Stuck(_)) => Some("Failed".to_owned()),
-        (_, Standing::OnTheWay { .. }) => return,
-    };
+/// A record that the ledger has.
+enum Entered {
+    /// By this pass.
+    Now(Record),
+    /// By one that could not show it.
+    Before(Record),
 }
 
 async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refusal) -> Result<Done, PassError> {
     let mut done = Done { look_again: REFUSED, ..Done::default() };
-    (context.epoch)().ok_or(PassError::NotLeader)?;
     let Ok(target) = validate::identify(object, context.cluster) else { return Ok(done) };
     let before = object.status.clone().unwrap_or_default();
     let finalized = object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
@@ -398,8 +384,13 @@ fn publish(context: &Context, object: &TenantContainer, reason: &str, message: &
     };
     let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
     tokio::spawn(async move {
-        if let Err(error) = recorder.publish(&event, &about).await {
-            warn!(error = %error, reason = event.reason, "an Event was not written");
+        match recorder.publish(&event, &about).await {
+            Ok(()) => {}
+            // In a namespace that is going nothing is made any more, Events neither.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
+                debug!(error = %status, reason = event.reason, "an Event was not taken");
+            }
+            Err(error) => warn!(error = %error, reason = event.reason, "an Event was not written"),
         }
     });
 }
@@ -410,8 +401,4 @@ fn condition<'a>(status: &'a TenantContainerStatus, name: &str) -> Option<&'a st
 
 fn reason_of(status: &TenantContainerStatus) -> Option<&str> {
     status.conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.reason.as_str())
-}
-
-fn subject(tenant: &Tenant) -> String {
-    format!("{}/{}", tenant.target.namespace, tenant.target.name)
 }

@@ -7,17 +7,16 @@
 //! Owns: the decisions. Must never: do I/O.
 
 use crate::{
-    api::tenant_container::OperationStatus,
     ledger::{Actor, Micros},
     lifecycle::{Goal, State, Transition, next_hop},
 };
 
 use super::{
     build::{Shape, children},
-    course::Course,
-    health::{Failure, Health},
+    course::{Children, Course},
+    health::{Failure, Health, Severity, Trouble},
     observe::Observed,
-    status::rfc3339,
+    requests,
     validate::Tenant,
 };
 
@@ -75,7 +74,7 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
     if tenant.shown.state == Some(State::Deleted) {
         return Course::Remove;
     }
-    if tenant.namespace_terminating {
+    if tenant.namespace_terminating || tenant.orphaning {
         return Course::Leave;
     }
     let running = Shape { replicas: tenant.spec.replicas, serving: true };
@@ -87,7 +86,7 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
         (_, Some(State::Paused)) if now < drained_at(tenant) => draining,
         (_, _) => stopped,
     };
-    Course::Keep { shape, children: children(tenant, shape) }
+    Course::Keep(Children { shape, all: children(tenant, shape), make_missing: tenant.goal != Goal::Deleted })
 }
 
 /// When a service that is being drained has drained.
@@ -103,12 +102,11 @@ pub fn conclude(
     tenant: &Tenant,
     course: &Course,
     observed: &Observed,
-    trouble: Option<&Failure>,
+    trouble: Option<&Trouble>,
     now: Micros,
 ) -> Verdict {
-    let health = Health::of(tenant, course, observed, now);
-    let failure = trouble.or(health.failure.as_ref());
-    let hop = hop(tenant, &health, failure, now);
+    let seen = Seen { health: Health::of(tenant, course, observed, now), trouble, stands: stands(course, observed) };
+    let hop = hop(tenant, &seen);
     let state = hop.as_ref().map(|hop| hop.transition.to()).or(tenant.shown.state);
     let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
         .then(|| drained_at(tenant))
@@ -116,14 +114,49 @@ pub fn conclude(
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
     let retry = trouble.map(|_| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
     Verdict {
-        standing: standing(tenant, &health, failure, state),
-        look_again: [drain, retry, health.look_again].into_iter().flatten().min(),
+        standing: standing(tenant, &seen, state),
+        look_again: [drain, retry, seen.health.look_again].into_iter().flatten().min(),
         hop,
     }
 }
 
-fn hop(tenant: &Tenant, health: &Health, failure: Option<&Failure>, now: Micros) -> Option<Hop> {
-    let shown = tenant.shown.state;
+/// What a verdict is made from.
+struct Seen<'a> {
+    health: Health,
+    trouble: Option<&'a Trouble>,
+    /// The StatefulSet is as it should be.
+    stands: bool,
+}
+
+impl Seen<'_> {
+    /// What keeps the service from being what it has to be.
+    fn failure(&self) -> Option<&Failure> {
+        self.trouble_of(Severity::Missing).or(self.health.failure.as_ref())
+    }
+
+    /// That, or what keeps it from being as asked for.
+    fn objection(&self) -> Option<&Failure> {
+        self.failure().or(self.trouble.map(|trouble| &trouble.failure))
+    }
+
+    fn trouble_of(&self, severity: Severity) -> Option<&Failure> {
+        self.trouble.filter(|trouble| trouble.severity >= severity).map(|trouble| &trouble.failure)
+    }
+
+    /// It answers, and nothing that it needs is missing.
+    fn runs(&self) -> bool {
+        self.health.ready && self.failure().is_none()
+    }
+}
+
+fn stands(course: &Course, observed: &Observed) -> bool {
+    course
+        .stateful_set()
+        .is_some_and(|hash| observed.stateful_set.as_ref().and_then(|set| set.built_from()) == Some(hash))
+}
+
+fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
+    let (shown, health) = (tenant.shown.state, &seen.health);
     let make = |to, reason, message: String, actor| {
         Some(Hop { transition: Transition::new(shown, to).ok()?, reason, message, actor })
     };
@@ -133,38 +166,42 @@ fn hop(tenant: &Tenant, health: &Health, failure: Option<&Failure>, now: Micros)
     match (tenant.goal, shown) {
         (_, None) => make(State::Pending, "Accepted", "accepted; its replicas are being made".to_owned(), asked()),
         (_, Some(State::Deleted)) => None,
-        (Goal::Running, Some(State::Pending | State::Paused)) => match failure {
-            _ if health.ready => make(State::Running, "AllReplicasReady", health.sentence(), observed()),
+        (Goal::Running, Some(State::Pending | State::Paused)) => match seen.failure() {
+            _ if seen.runs() => make(State::Running, "AllReplicasReady", health.sentence(), observed()),
             Some(failure) => make(State::Failed, failure.reason, failure.message.clone(), observed()),
             None => None,
         },
         (Goal::Running, Some(State::Running)) => {
-            if shown_revision_differs(tenant) {
-                let change = change(tenant);
+            // A release that the API server refused is not one yet.
+            if shown_revision_differs(tenant) && seen.stands {
+                let change = requests::asked_for(tenant);
                 make(State::Running, change.reason(), change.sentence(tenant), asked())
-            } else if let (Some(failure), false) = (failure, health.serves) {
+            } else if let (Some(failure), false) = (seen.failure(), health.serves) {
                 make(State::Failed, failure.reason, failure.message.clone(), observed())
             } else {
                 None
             }
         }
         (Goal::Running, Some(State::Failed)) => {
-            if shown_revision_differs(tenant) {
+            if shown_revision_differs(tenant) && seen.stands {
                 make(State::Pending, "Retried", "changed; tried again".to_owned(), asked())
-            } else if failure.is_none() && !tenant.namespace_terminating {
+            } else if seen.failure().is_none() && health.known && !tenant.namespace_terminating {
                 make(State::Pending, "Recovered", "what kept it from running is gone".to_owned(), observed())
             } else {
                 None
             }
         }
         (Goal::Running, Some(State::Stopped)) => make(State::Pending, "Started", "started again".to_owned(), asked()),
+        (Goal::Deleted, Some(State::Running | State::Pending | State::Paused | State::Failed)) if tenant.orphaning => {
+            let message = "its children are left to themselves, as asked (--cascade=orphan)".to_owned();
+            make(next?, "Orphaned", message, asked())
+        }
         (_, Some(State::Running)) => make(
             State::Paused,
             "Draining",
             format!("taken out of its Service; {} s for requests under way", tenant.spec.drain_seconds),
             asked(),
         ),
-        (_, Some(State::Paused)) if !tenant.namespace_terminating && now < drained_at(tenant) => None,
         (_, Some(State::Pending | State::Paused | State::Failed)) => {
             if health.gone {
                 make(
@@ -188,7 +225,8 @@ fn shown_revision_differs(tenant: &Tenant) -> bool {
     tenant.shown.status.revision.as_ref() != Some(&tenant.revision)
 }
 
-fn standing(tenant: &Tenant, health: &Health, failure: Option<&Failure>, state: Option<State>) -> Standing {
+fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing {
+    let (health, failure) = (&seen.health, seen.objection());
     let on_the_way = |reason, message: &str| Standing::OnTheWay { reason, message: message.to_owned() };
     match (tenant.goal, state) {
         (Goal::Running, Some(State::Failed)) => match failure {
@@ -213,111 +251,8 @@ fn standing(tenant: &Tenant, health: &Health, failure: Option<&Failure>, state: 
         (Goal::Deleted, Some(State::Deleted)) => {
             on_the_way("Deleting", "its last record is written; its children are going")
         }
+        (_, _) if let Some(failure) = seen.trouble_of(Severity::Replicas) => Standing::Stuck(failure.clone()),
         (_, Some(State::Paused)) => on_the_way("Draining", "taken out of its Service; requests under way may finish"),
         (_, _) => Standing::OnTheWay { reason: "Stopping", message: format!("{} replicas are left", health.present) },
-    }
-}
-
-/// What a changed revision means, for the record. Told from the StatefulSet as it was before this pass wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
-    /// The first request.
-    Create,
-    /// The restart annotation changed.
-    Restart,
-    /// Another image.
-    Release,
-    /// Another number of replicas.
-    Scale,
-    /// Asked to stop.
-    Stop,
-    /// Asked to start again.
-    Start,
-    /// Deleted.
-    Delete,
-    /// Anything else in the spec.
-    Update,
-}
-
-impl Change {
-    /// The word in the audit and in `status.operation.action`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "Create",
-            Self::Restart => "Restart",
-            Self::Release => "Release",
-            Self::Scale => "Scale",
-            Self::Stop => "Stop",
-            Self::Start => "Start",
-            Self::Delete => "Delete",
-            Self::Update => "Update",
-        }
-    }
-
-    /// Reason of the transition from running to running.
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::Restart => "Restarted",
-            Self::Release => "Released",
-            Self::Scale => "Scaled",
-            _ => "Updated",
-        }
-    }
-
-    fn sentence(self, tenant: &Tenant) -> String {
-        match self {
-            Self::Restart => "restarted, one replica after another".to_owned(),
-            Self::Release => format!("image {}", tenant.spec.image),
-            Self::Scale => format!("{} replicas wanted", tenant.spec.replicas),
-            _ => "its spec was changed".to_owned(),
-        }
-    }
-}
-
-/// What the request that is being worked on asks for.
-pub fn change(tenant: &Tenant) -> Change {
-    match tenant.shown.status.operation.as_ref() {
-        Some(operation) if operation.id == tenant.request.id.to_string() => known(&operation.action),
-        _ => Change::Update,
-    }
-}
-
-fn known(action: &str) -> Change {
-    [Change::Create, Change::Restart, Change::Release, Change::Scale, Change::Stop, Change::Start, Change::Delete]
-        .into_iter()
-        .find(|change| change.as_str() == action)
-        .unwrap_or(Change::Update)
-}
-
-/// The request that `tenant` carries, if the status does not have it yet.
-pub fn new_request(tenant: &Tenant, before: &Observed) -> Option<OperationStatus> {
-    let request = &tenant.request;
-    let id = request.id.to_string();
-    let known = tenant.shown.status.operation.as_ref().is_some_and(|operation| operation.id == id);
-    (!known).then(|| OperationStatus {
-        id,
-        action: classify(tenant, before).as_str().to_owned(),
-        actor: String::from(request.actor.clone()),
-        generation: tenant.generation,
-        started_at: rfc3339(request.at),
-        result: None,
-    })
-}
-
-/// What a new request asks for, by what stood before it.
-fn classify(tenant: &Tenant, before: &Observed) -> Change {
-    let paused_or_stopped = matches!(tenant.shown.state, Some(State::Paused | State::Stopped));
-    let set = before.stateful_set.as_ref().map(|set| &set.seen);
-    match tenant.goal {
-        Goal::Deleted => Change::Delete,
-        _ if tenant.shown.status.operation.is_none() => Change::Create,
-        Goal::Stopped if !paused_or_stopped => Change::Stop,
-        Goal::Running if paused_or_stopped => Change::Start,
-        _ => match set {
-            Some(set) if set.restarted_at != tenant.request.restarted_at => Change::Restart,
-            Some(set) if set.image != tenant.spec.image => Change::Release,
-            Some(set) if tenant.goal == Goal::Running && set.replicas != tenant.spec.replicas => Change::Scale,
-            _ => Change::Update,
-        },
     }
 }

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use super::{
     observe::Observed,
     plan::Hop,
+    requests,
     validate::{Tenant, time},
     view::{ContainerSeen, PodView},
 };
 use crate::{
     api::tenant_container::{OperationStatus, TenantContainerSpec},
-    ledger::{Actor, Draft, Entry, Head, Index, Kind, Micros, OperationOutcome, Replica, Seal, Snapshot},
+    ledger::{Actor, Draft, Entry, Head, Index, Kind, Micros, OperationOutcome, Record, Replica, Seal, Snapshot},
     lifecycle::State,
 };
 
@@ -29,7 +30,7 @@ pub fn transition(tenant: &Tenant, hop: &Hop) -> Draft {
         generation: tenant.generation,
         operation: operation.and_then(|operation| operation.id.parse().ok()),
         details: json!({
-            "message": hop.message,
+            MESSAGE: hop.message,
             "namespace": tenant.target.namespace,
             "name": tenant.target.name,
             "tenantOrg": tenant.spec.tenant_org,
@@ -37,8 +38,20 @@ pub fn transition(tenant: &Tenant, hop: &Hop) -> Draft {
             "serviceName": tenant.spec.service_name,
             "image": tenant.spec.image,
             "replicas": tenant.spec.replicas,
+            REVISION: tenant.revision,
         }),
     }
+}
+
+/// The detail of a transition that says it in a sentence.
+pub const MESSAGE: &str = "message";
+/// The detail of a transition that says which spec it answers to.
+pub const REVISION: &str = "revision";
+
+/// One of a record's details, where it is a string. Records that were read from the ledger may lack all of them.
+pub fn detail(record: &Record, name: &str) -> Option<String> {
+    let details: Value = serde_json::from_str(record.details()?).ok()?;
+    Some(details.get(name)?.as_str()?.to_owned())
 }
 
 /// The present as it is once the chain ends with `head` in `state`.
@@ -121,52 +134,47 @@ fn replica(pod: &PodView) -> Option<Replica> {
     })
 }
 
-/// The start of the request that `tenant` carries.
-pub fn operation_started(tenant: &Tenant, action: &str, seal: Seal) -> Entry {
-    let draft =
-        operation(tenant, Kind::OperationStart, tenant.request.id.to_string(), action, tenant.request.actor.clone());
-    // At the moment that the API server noted, not at ours: a second try is then the very same entry.
+/// The start of `request`, which `tenant` carries.
+pub fn operation_started(tenant: &Tenant, request: &OperationStatus, seal: Seal) -> Entry {
+    // At the moment that the API server noted, not at ours.
+    let seal = Seal { at: tenant.request.at, ..seal };
     Entry::Operation {
-        record: draft.seal(Seal { at: tenant.request.at, ..seal }, Head::GENESIS),
+        record: operation(tenant, Kind::OperationStart, request).seal(seal, Head::GENESIS),
         target: tenant.target.clone(),
         outcome: None,
     }
 }
 
+/// The detail of a finish that says what came of it.
+pub const RESULT: &str = "result";
+
 /// The finish of `request`, at `seal.at`.
 pub fn operation_finished(tenant: &Tenant, request: &OperationStatus, result: &str, seal: Seal) -> Entry {
     let started = request.started_at.parse::<jiff::Timestamp>().map_or(seal.at.0, jiff::Timestamp::as_microsecond);
-    let mut draft = operation(
-        tenant,
-        Kind::OperationFinish,
-        request.id.clone(),
-        &request.action,
-        Actor::from(request.actor.clone()),
-    );
-    draft.generation = request.generation;
+    let mut draft = operation(tenant, Kind::OperationFinish, request);
     if let Some(details) = draft.details.as_object_mut() {
-        details.insert("result".to_owned(), json!(result));
+        details.insert(RESULT.to_owned(), json!(result));
     }
     Entry::Operation {
         record: draft.seal(seal, Head::GENESIS),
         target: tenant.target.clone(),
         outcome: Some(OperationOutcome {
-            succeeded: result == "Succeeded",
+            succeeded: result == requests::SUCCEEDED,
             duration_ms: (seal.at.0 - started).max(0) / 1_000,
         }),
     }
 }
 
-fn operation(tenant: &Tenant, kind: Kind, id: String, action: &str, actor: Actor) -> Draft {
+fn operation(tenant: &Tenant, kind: Kind, request: &OperationStatus) -> Draft {
     Draft {
         kind,
         uid: tenant.target.uid,
         from: None,
         to: None,
-        reason: action.to_owned(),
-        actor,
-        generation: tenant.generation,
-        operation: id.parse().ok(),
+        reason: request.action.clone(),
+        actor: Actor::from(request.actor.clone()),
+        generation: request.generation,
+        operation: request.id.parse().ok(),
         details: json!({"namespace": tenant.target.namespace, "name": tenant.target.name}),
     }
 }

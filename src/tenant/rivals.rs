@@ -40,12 +40,12 @@ struct Index {
 pub struct Rivals(Arc<Mutex<Index>>);
 
 impl Rivals {
-    /// Reserves its identity for `object`, or says which object (namespace, name) has it.
+    /// Reserves its identity for `object`, or says which object (namespace, name) has it. One that the watch has told is
+    /// gone gets no reservation: nobody would ever give it back.
     pub fn reserve(&self, object: &TenantContainer) -> Result<(), (String, String)> {
-        let Some((identity, uid, claim)) = read(object) else { return Ok(()) };
+        let Some((identity, uid, _)) = read(object) else { return Ok(()) };
         let mut index = self.index();
-        let claims = index.current.entry(identity).or_default();
-        claims.entry(uid.clone()).or_insert(claim);
+        let Some(claims) = index.current.get_mut(&identity) else { return Ok(()) };
         let winner = claims
             .iter()
             .min_by_key(|(uid, claim)| (!claim.accepted, !claim.reserved, claim.created, (*uid).clone()))

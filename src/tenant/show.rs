@@ -55,7 +55,7 @@ pub(super) async fn status(
     let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
     api.patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
         .await
-        .map_err(|source| error(subject(target), source))
+        .map_err(|source| error(target.to_string(), source))
 }
 
 /// Puts the finalizer on, if the object is still as it was read.
@@ -82,7 +82,7 @@ pub(super) async fn release(client: &Client, target: &Target, object: &TenantCon
     let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
     match api.patch(&target.name, &how(), &json_patch(operations, target)?).await {
         Ok(_) => Ok(()),
-        Err(source) => match error(subject(target), source) {
+        Err(source) => match error(target.to_string(), source) {
             ShowError::Gone(_) => Ok(()),
             other => Err(other),
         },
@@ -95,13 +95,9 @@ fn how() -> PatchParams {
 
 fn json_patch(operations: serde_json::Value, target: &Target) -> Result<Patch<()>, ShowError> {
     serde_json::from_value(operations).map(Patch::Json).map_err(|source| ShowError::Api {
-        subject: subject(target),
+        subject: target.to_string(),
         source: Box::new(kube::Error::SerdeError(source)),
     })
-}
-
-fn subject(target: &Target) -> String {
-    format!("{} {}/{}", target.kind, target.namespace, target.name)
 }
 
 fn error(subject: String, source: kube::Error) -> ShowError {

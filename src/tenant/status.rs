@@ -8,6 +8,7 @@ use super::{
     health::Failure,
     observe::Observed,
     plan::Standing,
+    record,
     validate::{Refusal, Tenant},
 };
 use crate::{
@@ -90,7 +91,7 @@ pub fn of(
         endpoint: Some(format!("{}.{}.svc", super::names::main(&tenant.target.name), tenant.target.namespace)),
         since: before.since.clone(),
         operation: before.operation.clone(),
-        revision: Some(tenant.revision.clone()),
+        revision: before.revision.clone(),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
 }
@@ -117,6 +118,9 @@ pub fn advance(status: &mut TenantContainerStatus, record: &Record) {
     let envelope = record.envelope();
     if let Some(state) = envelope.to {
         status.phase = Some(state.phase().to_owned());
+    }
+    if let Some(revision) = record::detail(record, record::REVISION) {
+        status.revision = Some(revision);
     }
     status.since = Some(rfc3339(envelope.at));
     status.ledger.sequence = i64::try_from(envelope.seq).unwrap_or(i64::MAX);

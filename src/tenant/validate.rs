@@ -16,6 +16,9 @@ use crate::{
     lifecycle::{Goal, State},
 };
 
+/// The finalizer by which the garbage collector is told to leave children alone.
+const ORPHAN: &str = "orphan";
+
 /// A TenantContainer that can be worked on.
 #[derive(Clone, Debug)]
 pub struct Tenant {
@@ -33,6 +36,8 @@ pub struct Tenant {
     pub namespace: ledger::Namespace,
     /// The namespace is on its way out: nothing can be created in it, and draining is pointless.
     pub namespace_terminating: bool,
+    /// Whoever deletes it wants its children left to themselves (`--cascade=orphan`).
+    pub orphaning: bool,
     /// The request that this generation carries.
     pub request: Request,
     /// Fingerprint of the part of the spec that pods are made from.
@@ -211,15 +216,23 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
     let restarted_at = metadata.annotations.as_ref().and_then(|all| all.get(api::RESTARTED_AT_ANNOTATION)).cloned();
     let created_at =
         metadata.creation_timestamp.as_ref().map(time).ok_or(Refusal::MetadataDamaged("creationTimestamp"))?;
+    let id = request_id(target.uid, generation, restarted_at.as_deref(), deleting.is_some());
+    let noted = shown.status.operation.as_ref().filter(|operation| operation.id == id.to_string());
     let request = Request {
-        id: request_id(target.uid, generation, restarted_at.as_deref(), deleting.is_some()),
-        actor: if deleting.is_some() { Actor::Unknown } else { actor(metadata, generation, &shown) },
+        id,
+        actor: match noted {
+            // Who asked was told when the request was new; what was stamped since belongs to something else.
+            Some(operation) => Actor::from(operation.actor.clone()),
+            None if deleting.is_some() => Actor::Unknown,
+            None => actor(metadata, generation, &shown),
+        },
         at: deleting.or_else(|| last_change(metadata)?.time.as_ref()).map_or(created_at, time),
         restarted_at,
     };
     Ok(Tenant {
         namespace: ledger::Namespace { uid: uid(&around.namespace.metadata)?, name: target.namespace.clone(), labels },
         namespace_terminating: around.namespace.metadata.deletion_timestamp.is_some(),
+        orphaning: deleting.is_some() && metadata.finalizers.iter().flatten().any(|name| name == ORPHAN),
         revision: revision(&spec, request.restarted_at.as_deref()),
         target,
         spec,

@@ -13,7 +13,6 @@ use std::{
 };
 
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::{
         apps::v1::StatefulSet,
         core::v1::{Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount},
@@ -45,19 +44,19 @@ pub trait Project: Clone + Debug + Send + Sync + 'static {
 pub struct View<P> {
     /// name, namespace, uid, resourceVersion, generation, deletionTimestamp, owner references, Berth's own labels and annotations.
     pub metadata: ObjectMeta,
-    /// Somebody but Berth owns part of the spec: a child was edited by hand.
-    pub edited: Option<Edit>,
+    /// Who has set which fields.
+    pub fields: Fields,
     /// What else is read.
     pub seen: P,
 }
 
-/// An edit of a child by somebody else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edit {
-    /// The field manager.
-    pub manager: String,
-    /// Fingerprint of the fields of the spec that it owns: another edit, another fingerprint.
-    pub fields: u64,
+/// Who has set which fields of a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// Somebody but Berth has set fields of the spec.
+    pub others: bool,
+    /// Fingerprint of Berth's fields, and of others' in the spec: any edit changes it, also one that only takes away.
+    pub print: u64,
 }
 
 impl<P> View<P> {
@@ -80,11 +79,6 @@ impl<P> View<P> {
     /// Whether it is on its way out.
     pub fn is_terminating(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
-    }
-
-    /// The API server's order of versions (KEP-5504 makes them comparable); 0 where it is missing.
-    pub fn version(&self) -> u64 {
-        self.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -131,21 +125,32 @@ struct Wire<P: Project> {
 impl<'de, P: Project> Deserialize<'de> for View<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { metadata, spec, status } = Wire::<P>::deserialize(deserializer)?;
-        let edited = metadata.managed_fields.iter().find_map(WireManager::edit);
-        Ok(Self { metadata: metadata.trim(), edited, seen: P::project(spec, status) })
+        let fields = Fields::of(&metadata.managed_fields);
+        Ok(Self { metadata: metadata.trim(), fields, seen: P::project(spec, status) })
     }
 }
 
-impl WireManager {
-    /// The fields that somebody but Berth has set. The volume's name in a claim is the binder's to set.
-    fn edit(&self) -> Option<Edit> {
-        if self.manager == names::FIELD_MANAGER || self.subresource == "status" {
-            return None;
+impl Fields {
+    fn of(managers: &[WireManager]) -> Self {
+        let mut fields = Self::default();
+        let mut hasher = DefaultHasher::new();
+        for manager in managers.iter().filter(|manager| manager.subresource != "status") {
+            let Some(all) = &manager.fields_v1 else { continue };
+            if manager.manager == names::FIELD_MANAGER {
+                all.to_string().hash(&mut hasher);
+            } else if let Some(spec) = all.get("f:spec").filter(|spec| is_edit(spec)) {
+                fields.others = true;
+                (&manager.manager, spec.to_string()).hash(&mut hasher);
+            }
         }
-        let fields = self.fields_v1.as_ref()?.get("f:spec")?;
-        let edited = fields.as_object()?.keys().any(|key| key != "f:volumeName" && key != ".");
-        edited.then(|| Edit { manager: self.manager.clone(), fields: fingerprint(&fields.to_string()) })
+        fields.print = hasher.finish();
+        fields
     }
+}
+
+/// The volume's name in a claim is the binder's to set.
+fn is_edit(spec: &Value) -> bool {
+    spec.as_object().is_some_and(|fields| fields.keys().any(|key| key != "f:volumeName" && key != "."))
 }
 
 impl WireMeta {
@@ -489,7 +494,3 @@ pub fn fingerprint(value: &impl Hash) -> u64 {
     value.hash(&mut hasher);
     hasher.finish()
 }
-
-/// Every child lives in its owner's namespace; this fails to compile for a kind that does not.
-pub trait Namespaced: Resource<DynamicType = (), Scope = NamespaceResourceScope> {}
-impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>> Namespaced for K {}

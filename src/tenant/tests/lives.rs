@@ -1,9 +1,11 @@
 //! Whole lives: which states a service goes through, and when.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::objects::{World, waiting};
+use super::objects::{CLAIMS, OBJECT, World, waiting};
 use crate::lifecycle::{State, Transition};
 
 const RUNNING: [State; 2] = [State::Pending, State::Running];
@@ -12,13 +14,13 @@ const RUNNING: [State; 2] = [State::Pending, State::Running];
 fn a_service_is_pending_until_all_its_replicas_are_ready() {
     let mut world = World::new();
     world.pass();
-    assert_eq!(world.shown, [State::Pending]);
+    assert_eq!(world.states(), [State::Pending]);
     assert_eq!(world.condition("Ready"), ("False".into(), "Starting".into()));
     world.pass();
-    assert_eq!(world.shown, [State::Pending], "no controller has looked at the StatefulSet yet");
+    assert_eq!(world.states(), [State::Pending], "no controller has looked at the StatefulSet yet");
     world.settle();
     world.pass();
-    assert_eq!(world.shown, RUNNING);
+    assert_eq!(world.states(), RUNNING);
     assert_eq!(world.condition("Ready"), ("True".into(), "AllReplicasReady".into()));
     assert_eq!(world.condition("Available").0, "True");
 }
@@ -29,20 +31,20 @@ fn stopping_drains_first_and_keeps_replicas_until_then() {
     world.run();
     world.edit(|spec| spec["desiredState"] = json!("Stopped"));
     world.pass();
-    assert_eq!(world.shown[2..], [State::Paused]);
-    assert_eq!(world.observed.stateful_set.as_ref().unwrap().seen.replicas, 2, "still draining");
-    assert!(world.last.as_ref().unwrap().look_again.is_some(), "it looks again when the drain ends");
+    assert_eq!(world.states()[2..], [State::Paused]);
+    assert_eq!(world.stateful_set().unwrap()["spec"]["replicas"], 2, "still draining");
+    assert!(world.done().look_again < Duration::from_secs(6), "it looks again when the drain ends");
     world.later(6);
     world.pass();
-    assert_eq!(world.observed.stateful_set.as_ref().unwrap().seen.replicas, 0);
-    assert_eq!(world.shown[2..], [State::Paused], "replicas are not gone yet");
+    assert_eq!(world.stateful_set().unwrap()["spec"]["replicas"], 0);
+    assert_eq!(world.states()[2..], [State::Paused], "replicas are not gone yet");
     world.settle();
     world.pass();
-    assert_eq!(world.shown[2..], [State::Paused, State::Stopped]);
+    assert_eq!(world.states()[2..], [State::Paused, State::Stopped]);
     assert_eq!(world.condition("Ready"), ("True".into(), "Stopped".into()), "stopped is what was asked for");
     world.edit(|spec| spec["desiredState"] = json!("Running"));
     world.run();
-    assert_eq!(world.shown[4..], RUNNING);
+    assert_eq!(world.states()[4..], RUNNING);
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn whoever_changes_their_mind_while_it_drains_gets_the_service_back() {
     world.pass();
     world.edit(|spec| spec["desiredState"] = json!("Running"));
     world.run();
-    assert_eq!(world.shown[2..], [State::Paused, State::Running]);
+    assert_eq!(world.states()[2..], [State::Paused, State::Running]);
 }
 
 #[test]
@@ -62,8 +64,9 @@ fn deleting_walks_every_hop() {
     world.run();
     world.delete();
     world.run();
-    assert_eq!(world.shown, [State::Pending, State::Running, State::Paused, State::Stopped, State::Deleted]);
-    assert!(world.observed.stateful_set.is_none(), "its children are gone");
+    assert_eq!(world.states(), [State::Pending, State::Running, State::Paused, State::Stopped, State::Deleted]);
+    assert_eq!(world.server.get(OBJECT), None, "the object is gone");
+    assert_eq!((world.stateful_set(), world.server.list(CLAIMS)), (None, vec![]), "and its children");
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn what_is_deleted_before_anybody_saw_it_has_a_history_all_the_same() {
     let mut world = World::new();
     world.delete();
     world.run();
-    assert_eq!(world.shown, [State::Pending, State::Stopped, State::Deleted]);
+    assert_eq!(world.states(), [State::Pending, State::Stopped, State::Deleted]);
 }
 
 #[test]
@@ -80,8 +83,8 @@ fn zero_replicas_is_running_not_stopped() {
     world.run();
     world.edit(|spec| spec["replicas"] = json!(0));
     world.run();
-    assert_eq!(world.shown[2..], [State::Running]);
-    assert_eq!(world.reasons[2], "Scaled");
+    assert_eq!(world.states()[2..], [State::Running]);
+    assert_eq!(world.reasons()[2], "Scaled");
     assert_eq!(world.condition("Ready"), ("True".into(), "NoReplicasWanted".into()));
 }
 
@@ -91,12 +94,12 @@ fn a_change_of_release_is_a_record_and_says_what_changed() {
     world.run();
     world.edit(|spec| spec["image"] = json!("engine:2"));
     world.run();
-    world.manifest["metadata"]["annotations"]["berth.dev/restarted-at"] = json!("now");
+    world.restart_service("now");
     world.run();
     world.edit(|spec| spec["env"] = json!([{"name": "A", "value": "b"}]));
     world.run();
-    assert_eq!(world.reasons[2..], ["Released", "Restarted", "Updated"]);
-    assert_eq!(world.shown[2..], [State::Running; 3]);
+    assert_eq!(world.reasons()[2..], ["Released", "Restarted", "Updated"]);
+    assert_eq!(world.states()[2..], [State::Running; 3]);
 }
 
 #[test]
@@ -105,7 +108,7 @@ fn what_changes_nothing_for_pods_is_no_release() {
     world.run();
     world.edit(|spec| spec["drainSeconds"] = json!(60));
     world.run();
-    assert_eq!(world.shown, RUNNING);
+    assert_eq!(world.states(), RUNNING);
 }
 
 #[test]
@@ -129,12 +132,12 @@ fn a_service_that_cannot_start_fails_with_the_reason_and_recovers_when_it_can() 
         world.reports.insert(0, report);
         world.reports.insert(1, waiting("ContainerCreating", ""));
         world.run();
-        assert_eq!(world.shown, [State::Pending, State::Failed], "{reason}");
+        assert_eq!(world.states(), [State::Pending, State::Failed], "{reason}");
         assert_eq!(world.condition("Stalled"), ("True".into(), reason.into()));
         assert_eq!(world.condition("Ready").0, "False");
         world.reports.clear();
         world.run();
-        assert_eq!(world.shown[2..], RUNNING, "{reason}");
+        assert_eq!(world.states()[2..], RUNNING, "{reason}");
         assert_eq!(world.condition("Stalled").0, "False");
     }
 }
@@ -148,7 +151,7 @@ fn a_crash_loop_does_not_flap_between_attempts() {
         "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}});
     world.reports.insert(0, again);
     world.run();
-    assert_eq!(world.shown, [State::Pending, State::Failed]);
+    assert_eq!(world.states(), [State::Pending, State::Failed]);
 }
 
 #[test]
@@ -160,11 +163,11 @@ fn the_scheduler_gets_ten_seconds_before_that_is_a_failure() {
     world.reports.insert(0, report);
     world.settle();
     world.pass();
-    assert_eq!(world.shown, [State::Pending]);
-    assert!(world.last.as_ref().unwrap().look_again.is_some());
+    assert_eq!(world.states(), [State::Pending]);
+    assert!(world.done().look_again < Duration::from_secs(11));
     world.later(11);
     world.pass();
-    assert_eq!(world.shown, [State::Pending, State::Failed]);
+    assert_eq!(world.states(), [State::Pending, State::Failed]);
 }
 
 #[test]
@@ -173,12 +176,12 @@ fn one_broken_replica_of_two_is_not_the_end_of_the_service() {
     world.run();
     world.reports.insert(1, waiting("CrashLoopBackOff", "back-off"));
     world.run();
-    assert_eq!(world.shown, RUNNING);
+    assert_eq!(world.states(), RUNNING);
     assert_eq!(world.condition("Ready"), ("False".into(), "CrashLoop".into()));
     assert_eq!(world.condition("Available").0, "True");
     world.reports.insert(0, waiting("CrashLoopBackOff", "back-off"));
     world.run();
-    assert_eq!(world.shown[2..], [State::Failed], "now nobody answers");
+    assert_eq!(world.states()[2..], [State::Failed], "now nobody answers");
 }
 
 #[test]
@@ -189,8 +192,8 @@ fn a_failed_service_that_is_repaired_is_tried_again() {
     world.reports.clear();
     world.edit(|spec| spec["image"] = json!("engine:right"));
     world.run();
-    assert_eq!(world.shown, [State::Pending, State::Failed, State::Pending, State::Running]);
-    assert_eq!(world.reasons[2], "Retried");
+    assert_eq!(world.states(), [State::Pending, State::Failed, State::Pending, State::Running]);
+    assert_eq!(world.reasons()[2], "Retried");
 }
 
 #[test]
@@ -200,19 +203,20 @@ fn a_stopped_service_with_a_broken_image_stops_all_the_same() {
     world.run();
     world.edit(|spec| spec["desiredState"] = json!("Stopped"));
     world.run();
-    assert_eq!(world.shown[2..], [State::Stopped]);
+    assert_eq!(world.states()[2..], [State::Stopped]);
 }
 
 #[test]
 fn nothing_is_written_when_nothing_happens() {
     let mut world = World::new();
     world.run();
-    let before = world.manifest.clone();
+    let (object, writes) = (world.object(), world.server.writes());
     for _ in 0..5 {
         world.later(600);
         world.pass();
+        assert_eq!((world.done().writes, world.done().records), (0, 0));
     }
-    assert_eq!(world.manifest["status"], before["status"]);
+    assert_eq!((world.object(), world.server.writes()), (object, writes));
 }
 
 #[derive(Clone, Debug)]
@@ -243,6 +247,8 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     /// Whatever happens, in whatever order: no transition outside the table, one line of records, no pass without end,
     /// and once it is quiet the service is where its user wanted it.
     #[test]
@@ -266,14 +272,17 @@ proptest! {
         }
         world.reports.clear();
         world.run();
+        let (object, states) = (world.object(), world.states());
         let mut state = None;
-        for next in &world.shown {
-            prop_assert!(Transition::new(state, *next).is_ok(), "{state:?} to {next:?} in {:?}", world.shown);
+        for next in &states {
+            prop_assert!(Transition::new(state, *next).is_ok(), "{state:?} to {next:?} in {states:?}");
             state = Some(*next);
         }
-        let wanted = if deleted { State::Deleted } else if world.manifest["spec"]["desiredState"] == "Stopped" { State::Stopped } else { State::Running };
-        prop_assert_eq!(state, Some(wanted), "{:?}", world.shown);
-        let sequence = world.manifest["status"]["ledger"]["sequence"].as_u64().unwrap();
-        prop_assert_eq!(usize::try_from(sequence).unwrap(), world.shown.len());
+        let wanted = if deleted { State::Deleted } else if object["spec"]["desiredState"] == "Stopped" { State::Stopped } else { State::Running };
+        prop_assert_eq!(state, Some(wanted), "{:?}", &states);
+        if !deleted {
+            prop_assert_eq!(object["status"]["ledger"]["sequence"].as_u64(), u64::try_from(states.len()).ok());
+        }
+        world.verify();
     }
 }

@@ -2,9 +2,12 @@
 
 mod build;
 mod health;
+mod interrupted;
 mod lives;
 mod objects;
+mod others;
 mod plan;
+mod server;
 mod status;
 mod validate;
 mod view;

@@ -1,22 +1,38 @@
-//! Builders: a TenantContainer, and a cluster small enough to keep in one struct that does what controllers would do.
+//! Builders: a TenantContainer, and a cluster small enough for a test, whose controllers work when they are told to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
 
+use kube::Resource;
+use kube_runtime::{
+    events::{Recorder, Reporter},
+    reflector::store::Writer,
+    watcher::Event,
+};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use super::server::Server;
 use crate::{
     api::TenantContainer,
-    ledger::{Micros, Seal},
+    ledger::{Config, Ledger, Micros, Reader, Record},
     lifecycle::State,
     tenant::{
-        build::ChildKind,
-        course::Course,
-        observe::Observed,
-        plan::{self, Verdict},
-        record, status,
+        Context, Done, PassError, Told,
+        cache::Cache,
+        observe::{Caches, Observed},
+        pass,
+        rivals::Rivals,
         validate::{self, Refusal, Surroundings, Tenant},
-        view::{NamespaceView, PodView, StatefulSetView},
+        view::NamespaceView,
     },
 };
 
@@ -59,133 +75,167 @@ pub(super) fn validated(manifest: &Value) -> Result<Tenant, Refusal> {
     validate::validate(&object(manifest), Surroundings { cluster: CLUSTER, namespace: &namespace, rival: None })
 }
 
-/// A cluster with one TenantContainer in it.
+/// What the schema puts where no status was ever written.
+pub(super) fn no_status() -> Value {
+    json!({"observedGeneration": -1, "ledger": {"sequence": 0, "head": "", "pending": []}})
+}
+
+pub(super) const OBJECT: &str = "/apis/berth.dev/v1alpha1/namespaces/acme/tenantcontainers/search";
+pub(super) const STATEFUL_SET: &str = "/apis/apps/v1/namespaces/acme/statefulsets/search";
+pub(super) const SERVICE: &str = "/api/v1/namespaces/acme/services/search";
+pub(super) const CLAIMS: &str = "/api/v1/namespaces/acme/persistentvolumeclaims";
+const NAMESPACE: &str = "/api/v1/namespaces/acme";
+const PODS: &str = "/api/v1/namespaces/acme/pods";
+
+/// How one pass ended.
+#[derive(Debug)]
+#[expect(dead_code, reason = "why a pass failed is for whoever reads a test's output")]
+pub(super) enum Ended {
+    Done(Done),
+    Failed(PassError),
+    /// The operator is gone, in the middle of it.
+    Cut,
+}
+
+/// A cluster with one TenantContainer in it, and the operator at work: its real passes, its real ledger on files.
 pub(super) struct World {
-    pub(super) manifest: Value,
-    pub(super) now: i64,
-    pub(super) observed: Observed,
-    /// States in the order in which they were shown.
-    pub(super) shown: Vec<State>,
-    pub(super) last: Option<Verdict>,
-    pub(super) course: Option<Course>,
+    pub(super) server: Server,
+    pub(super) now: Arc<AtomicI64>,
     /// What each pod's container reports, by ordinal; ready where nothing is said.
     pub(super) reports: BTreeMap<i32, Value>,
-    /// Reasons in the order of the records.
-    pub(super) reasons: Vec<String>,
+    pub(super) ended: Option<Ended>,
+    epoch: Arc<AtomicU64>,
+    operator: Operator,
+    spool: TempDir,
+    // Last: the ledger's tasks end before it.
+    runtime: Runtime,
 }
+
+/// What is in the operator's memory, and is lost with it.
+struct Operator {
+    context: Context,
+    tenants: Writer<TenantContainer>,
+    feeds: Vec<Feed>,
+}
+
+/// Brings a cache of one kind up to what the server has.
+type Feed = Box<dyn FnMut(&Server)>;
 
 impl World {
     pub(super) fn new() -> Self {
-        Self {
-            manifest: manifest(),
-            now: START,
-            observed: Observed::default(),
-            shown: vec![],
-            last: None,
-            course: None,
-            reports: BTreeMap::new(),
-            reasons: vec![],
-        }
+        let server = Server::default();
+        server.put(NAMESPACE, serde_json::from_value(json!({"metadata": {
+            "name": "acme", "uid": "6ba7b811-9dad-41d1-80b4-00c04fd430c8", "labels": {"berth.dev/tenant-org": "acme"}}})).unwrap());
+        let mut object = manifest();
+        object["status"] = no_status();
+        server.put(OBJECT, object);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let spool = tempfile::tempdir().unwrap();
+        let config = Config { database: None, spool: spool.path().to_owned(), writer: "test".to_owned() };
+        let ledger = runtime.block_on(Ledger::open(&config)).unwrap();
+        let (now, epoch) = (Arc::new(AtomicI64::new(START)), Arc::new(AtomicU64::new(1)));
+        let operator = {
+            let _entered = runtime.enter();
+            Operator::start(&server, ledger, Arc::clone(&now), Arc::clone(&epoch))
+        };
+        Self { server, now, reports: BTreeMap::new(), ended: None, epoch, operator, spool, runtime }
+    }
+
+    pub(super) fn object(&self) -> Value {
+        self.server.get(OBJECT).unwrap_or_default()
+    }
+
+    pub(super) fn stateful_set(&self) -> Option<Value> {
+        self.server.get(STATEFUL_SET)
     }
 
     pub(super) fn tenant(&self) -> Tenant {
-        validated(&self.manifest).unwrap()
+        validated(&self.object()).unwrap()
+    }
+
+    /// What the next pass would see.
+    pub(super) fn observed(&mut self) -> Observed {
+        self.operator.catch_up(&self.server);
+        self.operator.context.caches.observe(&self.tenant())
     }
 
     /// A user changes the spec.
     pub(super) fn edit(&mut self, change: impl FnOnce(&mut Value)) {
-        change(&mut self.manifest["spec"]);
-        let generation = self.manifest["metadata"]["generation"].as_i64().unwrap() + 1;
-        self.manifest["metadata"]["generation"] = json!(generation);
-        self.manifest["metadata"]["annotations"]["berth.dev/actor-generation"] = json!(generation.to_string());
+        self.server.change(OBJECT, |object| {
+            change(&mut object["spec"]);
+            let generation = object["metadata"]["generation"].as_i64().unwrap() + 1;
+            object["metadata"]["generation"] = json!(generation);
+            object["metadata"]["annotations"]["berth.dev/actor-generation"] = json!(generation.to_string());
+        });
+    }
+
+    pub(super) fn restart_service(&mut self, at: &str) {
+        self.server.change(OBJECT, |object| object["metadata"]["annotations"]["berth.dev/restarted-at"] = json!(at));
     }
 
     pub(super) fn delete(&mut self) {
-        self.manifest["metadata"]["deletionTimestamp"] = json!("2026-11-24T01:00:00Z");
-        let generation = self.manifest["metadata"]["generation"].as_i64().unwrap() + 1;
-        self.manifest["metadata"]["generation"] = json!(generation);
+        self.server.change(OBJECT, |object| {
+            object["metadata"]["deletionTimestamp"] = json!("2026-11-24T01:00:00Z");
+            let generation = object["metadata"]["generation"].as_i64().unwrap() + 1;
+            object["metadata"]["generation"] = json!(generation);
+        });
     }
 
-    /// One pass as `pass.rs` runs it, with every write succeeding at once.
+    /// One pass over the object, if it is still there.
     pub(super) fn pass(&mut self) {
-        for _ in 0..8 {
-            let mut tenant = self.tenant();
-            if let Some(request) = plan::new_request(&tenant, &self.observed) {
-                tenant.shown.status.operation = Some(request);
+        self.operator.catch_up(&self.server);
+        let Some(object) = self.server.get(OBJECT) else { return };
+        let (object, context) = (self::object(&object), &self.operator.context);
+        let ended = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.server.is_cut.notified() => Ended::Cut,
+                outcome = pass(context, &object) => outcome.map_or_else(Ended::Failed, Ended::Done),
             }
-            let now = Micros(self.now);
-            let course = plan::plan(&tenant, now);
-            self.apply(&course);
-            let verdict = plan::conclude(&tenant, &course, &self.observed, None, now);
-            let kept = status::Kept::In(crate::ledger::Backend::Database);
-            let mut next = tenant.clone();
-            let mut record = None;
-            if let Some(hop) = &verdict.hop {
-                let seal = Seal { cluster: CLUSTER, epoch: 1, at: now };
-                let sealed = record::transition(&tenant, hop).seal(seal, tenant.shown.head);
-                next.shown.state = Some(hop.transition.to());
-                self.shown.push(hop.transition.to());
-                self.reasons.push(hop.reason.to_owned());
-                record = Some(sealed);
-            }
-            let mut status = status::of(&next, &self.observed, &verdict.standing, kept, now);
-            if let Some(record) = &record {
-                status::advance(&mut status, record);
-            }
-            self.manifest["status"] = serde_json::to_value(status).unwrap();
-            let again = verdict.hop.is_some();
-            (self.last, self.course) = (Some(verdict), Some(course));
-            if !again {
-                return;
-            }
+        });
+        if matches!(ended, Ended::Cut) {
+            self.start_operator_again();
         }
-        panic!("a pass without end: {:?}", self.shown);
+        self.ended = Some(ended);
     }
 
-    fn apply(&mut self, course: &Course) {
-        match course {
-            Course::Keep { children, .. } => {
-                let child = children.iter().find(|child| child.kind == ChildKind::StatefulSet).unwrap();
-                let known =
-                    self.observed.stateful_set.as_ref().is_some_and(|set| set.built_from() == Some(&child.built_from));
-                if !known {
-                    let before = self.observed.stateful_set.as_ref().map(|set| (**set).clone());
-                    let mut set = child.manifest.clone();
-                    let generation = before.as_ref().and_then(|set| set.metadata.generation).unwrap_or(0) + 1;
-                    set["metadata"]["generation"] = json!(generation);
-                    let mut view: StatefulSetView = serde_json::from_value(set).unwrap();
-                    if let Some(before) = before {
-                        // A controller has not looked at the new generation yet; its report is about the old one.
-                        view.seen.observed_generation = before.seen.observed_generation;
-                        view.seen.current = before.seen.current;
-                        view.seen.ready = before.seen.ready;
-                        view.seen.updated = before.seen.updated;
-                        view.seen.update_revision = before.seen.update_revision;
-                    }
-                    self.observed.stateful_set = Some(Arc::new(view));
-                }
-            }
-            Course::Leave => {}
-            Course::Remove => self.observed = Observed::default(),
-        }
+    /// Another process under another epoch, which remembers nothing.
+    pub(super) fn start_operator_again(&mut self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        let ledger = self.operator.context.ledger.clone();
+        let _entered = self.runtime.enter();
+        self.operator = Operator::start(&self.server, ledger, Arc::clone(&self.now), Arc::clone(&self.epoch));
     }
 
-    /// The StatefulSet controller, the scheduler and the kubelet bring everything to where it belongs.
+    /// The operator's term is over.
+    pub(super) fn stop_leading(&mut self) {
+        self.epoch.store(0, Ordering::Relaxed);
+    }
+
+    /// The StatefulSet controller, the scheduler, the kubelet and the garbage collector bring everything to where it
+    /// belongs.
     pub(super) fn settle(&mut self) {
-        let Some(set) = self.observed.stateful_set.clone() else { return };
-        let mut set = (*set).clone();
-        let revision = set.built_from().unwrap().to_owned();
-        let replicas = set.seen.replicas;
-        self.observed.pods = (0..replicas).map(|ordinal| (ordinal, Arc::new(self.pod(ordinal, &revision)))).collect();
-        set.seen.observed_generation = set.metadata.generation.unwrap();
-        set.seen.current = replicas;
-        set.seen.updated = replicas;
-        set.seen.update_revision = revision;
-        set.seen.ready = i32::try_from(self.observed.pods.values().filter(|pod| pod.seen.ready).count()).unwrap();
-        self.observed.stateful_set = Some(Arc::new(set));
+        for pod in self.server.list(PODS) {
+            self.server.remove(&format!("{PODS}/{}", pod["metadata"]["name"].as_str().unwrap()));
+        }
+        let Some(mut set) = self.stateful_set() else { return };
+        let revision = set["metadata"]["annotations"]["berth.dev/built-from"].clone();
+        let replicas = i32::try_from(set["spec"]["replicas"].as_i64().unwrap()).unwrap();
+        for ordinal in 0..replicas {
+            self.server.put(&format!("{PODS}/search-{ordinal}"), self.pod(ordinal, &set, &revision));
+        }
+        let ready = (0..replicas).filter(|ordinal| !self.reports.contains_key(ordinal)).count();
+        let status = json!({
+            "observedGeneration": set["metadata"]["generation"], "replicas": replicas, "readyReplicas": ready,
+            "updatedReplicas": replicas, "updateRevision": revision,
+        });
+        if set["status"] != status {
+            set["status"] = status;
+            self.server.put(STATEFUL_SET, set);
+        }
     }
 
-    fn pod(&self, ordinal: i32, revision: &str) -> PodView {
+    fn pod(&self, ordinal: i32, set: &Value, revision: &Value) -> Value {
         let report = self.reports.get(&ordinal);
         let mut status =
             json!({"conditions": [{"type": "Ready", "status": if report.is_none() { "True" } else { "False" }}]});
@@ -196,17 +246,18 @@ impl World {
             Some(container) => status["containerStatuses"] = json!([container]),
             None => {}
         }
-        serde_json::from_value(json!({
-            "metadata": {"name": format!("search-{ordinal}"), "namespace": "acme", "uid": Uuid::from_u128(ordinal as u128 + 1),
-                "labels": {"berth.dev/owner-uid": UID, "controller-revision-hash": revision}},
+        let mut labels = set["spec"]["template"]["metadata"]["labels"].clone();
+        labels["controller-revision-hash"] = revision.clone();
+        json!({
+            "metadata": {"name": format!("search-{ordinal}"), "namespace": "acme",
+                "uid": Uuid::from_u128(ordinal as u128 + 1), "labels": labels},
             "spec": {"nodeName": "node-1", "containers": [{"image": "engine:1"}]},
             "status": status,
-        }))
-        .unwrap()
+        })
     }
 
     pub(super) fn later(&mut self, seconds: i64) {
-        self.now += seconds * 1_000_000;
+        self.now.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 
     /// Passes and controllers in turn until nothing changes any more.
@@ -220,10 +271,138 @@ impl World {
     }
 
     pub(super) fn condition(&self, name: &str) -> (String, String) {
-        let all = self.manifest["status"]["conditions"].as_array().unwrap();
-        let found = all.iter().find(|condition| condition["type"] == name).unwrap();
-        (found["status"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap().to_owned())
+        condition(&self.object(), name)
     }
+
+    /// What the ledger holds of the object's chain, by its own reading commands.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let reader = Reader::Spool(self.spool.path().to_owned());
+        let read = self.runtime.block_on(reader.timeline("acme", "search")).unwrap();
+        assert_eq!(read.damages, Vec::<String>::new());
+        let (chained, _): (Vec<_>, Vec<_>) =
+            read.value.into_iter().map(|moment| moment.record).partition(|record| record.envelope().kind.is_chained());
+        chained
+    }
+
+    /// States in the order of the records.
+    pub(super) fn states(&self) -> Vec<State> {
+        self.records().iter().filter_map(|record| record.envelope().to).collect()
+    }
+
+    /// Reasons in the order of the records.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        self.records().iter().map(|record| record.envelope().reason.clone()).collect()
+    }
+
+    /// Whether everything that the ledger promises of its own holds.
+    pub(super) fn verify(&self) {
+        let reader = Reader::Spool(self.spool.path().to_owned());
+        let verified = self.runtime.block_on(reader.verify()).unwrap();
+        assert!(verified.is_clean(), "{verified:#?}");
+    }
+
+    /// How many entries of the audit there are.
+    pub(super) fn audit_entries(&self) -> u64 {
+        let reader = Reader::Spool(self.spool.path().to_owned());
+        self.runtime.block_on(reader.verify()).unwrap().standalone
+    }
+
+    pub(super) fn done(&self) -> Done {
+        match &self.ended {
+            Some(Ended::Done(done)) => *done,
+            other => panic!("the pass ended otherwise: {other:?}"),
+        }
+    }
+}
+
+/// A condition of an object: status and reason.
+pub(super) fn condition(object: &Value, name: &str) -> (String, String) {
+    let all = object["status"]["conditions"].as_array().unwrap();
+    let found = all.iter().find(|condition| condition["type"] == name).unwrap();
+    (found["status"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap().to_owned())
+}
+
+impl Operator {
+    fn start(server: &Server, ledger: Ledger, now: Arc<AtomicI64>, epoch: Arc<AtomicU64>) -> Self {
+        let mut feeds: Vec<Feed> = vec![];
+        let collection = |group: &str, kind: &str| format!("{group}/namespaces/acme/{kind}");
+        let tenants = Writer::default();
+        let caches = Caches {
+            namespaces: {
+                let (cache, mut writer) = cache::<NamespaceView>();
+                let feeding = cache.clone();
+                feeds.push(Box::new(move |server| feed(&feeding, &mut writer, server.get(NAMESPACE))));
+                cache
+            },
+            stateful_sets: fed(&mut feeds, collection("/apis/apps/v1", "statefulsets")),
+            pods: fed(&mut feeds, collection("/api/v1", "pods")),
+            claims: fed(&mut feeds, collection("/api/v1", "persistentvolumeclaims")),
+            services: fed(&mut feeds, collection("/api/v1", "services")),
+            service_accounts: fed(&mut feeds, collection("/api/v1", "serviceaccounts")),
+            budgets: fed(&mut feeds, collection("/apis/policy/v1", "poddisruptionbudgets")),
+        };
+        let client = server.client();
+        let reporter = Reporter { controller: "berth.dev/tenantcontainer".into(), instance: None };
+        let context = Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            cluster: CLUSTER,
+            tenants: Cache::new(tenants.as_reader()),
+            caches,
+            rivals: Rivals::default(),
+            ledger,
+            epoch: Box::new(move || Some(epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)),
+            clock: Box::new(move || Micros(now.load(Ordering::Relaxed))),
+            told: Told::default(),
+        };
+        Self { context, tenants, feeds }
+    }
+
+    fn catch_up(&mut self, server: &Server) {
+        for feed in &mut self.feeds {
+            feed(server);
+        }
+        for event in events(server.get(OBJECT).as_ref().map(object)) {
+            self.tenants.apply_watcher_event(&event);
+            self.context.rivals.heard(&event);
+            self.context.tenants.heard(&event);
+        }
+    }
+}
+
+fn cache<K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + 'static>() -> (Cache<K>, Writer<K>) {
+    let writer = Writer::default();
+    (Cache::new(writer.as_reader()), writer)
+}
+
+/// A cache that follows a collection, as far as Berth's watches see it.
+fn fed<K>(feeds: &mut Vec<Feed>, collection: String) -> Cache<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + 'static,
+{
+    let (cache, mut writer) = cache();
+    let feeding = cache.clone();
+    feeds.push(Box::new(move |server| {
+        let all = server.list(&collection).into_iter();
+        let ours = all.filter(|object| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "berth");
+        feed(&feeding, &mut writer, ours);
+    }));
+    cache
+}
+
+fn feed<K>(cache: &Cache<K>, writer: &mut Writer<K>, objects: impl IntoIterator<Item = Value>)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + 'static,
+{
+    for event in events(objects.into_iter().map(|object| serde_json::from_value(object).unwrap())) {
+        writer.apply_watcher_event(&event);
+        cache.heard(&event);
+    }
+}
+
+/// A complete list, as a watch tells it.
+fn events<K>(objects: impl IntoIterator<Item = K>) -> impl Iterator<Item = Event<K>> {
+    std::iter::once(Event::Init).chain(objects.into_iter().map(Event::InitApply)).chain([Event::InitDone])
 }
 
 /// What a kubelet reports of a container that waits.

@@ -1,6 +1,6 @@
 //! Conditions and what kstatus makes of them.
 
-use super::objects::World;
+use super::objects::{START, World};
 use crate::ledger::Micros;
 use crate::tenant::{status, validate::Refusal};
 
@@ -11,7 +11,7 @@ fn exactly_one_of_ready_reconciling_and_stalled_is_true() {
         world.pass();
         let truths =
             ["Ready", "Reconciling", "Stalled"].into_iter().filter(|name| world.condition(name).0 == "True").count();
-        assert_eq!(truths, 1, "{:?}", world.manifest["status"]["conditions"]);
+        assert_eq!(truths, 1, "{:?}", world.object()["status"]["conditions"]);
         world.settle();
     }
 }
@@ -20,12 +20,12 @@ fn exactly_one_of_ready_reconciling_and_stalled_is_true() {
 fn a_condition_keeps_the_time_since_which_it_holds() {
     let mut world = World::new();
     world.run();
-    let since = world.manifest["status"]["conditions"][0]["lastTransitionTime"].clone();
+    let since = world.object()["status"]["conditions"][0]["lastTransitionTime"].clone();
     world.later(3_600);
     world.edit(|spec| spec["drainSeconds"] = 60.into());
     world.pass();
-    assert_eq!(world.manifest["status"]["conditions"][0]["lastTransitionTime"], since);
-    assert_eq!(world.manifest["status"]["conditions"][0]["observedGeneration"], 2);
+    assert_eq!(world.object()["status"]["conditions"][0]["lastTransitionTime"], since);
+    assert_eq!(world.object()["status"]["conditions"][0]["observedGeneration"], 2);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_refusal_changes_conditions_and_nothing_else_that_was_shown() {
     world.run();
     let before = world.tenant().shown.status;
     let refusal = Refusal::MetadataDamaged("uid");
-    let after = status::refused(&before, &refusal, 9, Micros(world.now));
+    let after = status::refused(&before, &refusal, 9, Micros(START));
     assert_eq!((after.phase, after.ledger, after.since), (before.phase, before.ledger, before.since));
     assert_eq!(after.observed_generation, 9);
     assert_eq!(after.conditions.iter().find(|c| c.type_ == "Stalled").unwrap().reason, "MetadataDamaged");

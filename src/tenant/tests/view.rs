@@ -23,7 +23,6 @@ fn only_what_is_read_is_kept() {
     let view = service(json!([]));
     assert_eq!(view.owner_uid(), Some("x"));
     assert_eq!(view.built_from(), Some("abc"));
-    assert_eq!(view.version(), 12);
     assert_eq!(view.metadata.labels.unwrap().len(), 1, "somebody else's labels are not kept");
     assert!(view.metadata.managed_fields.is_none());
 }
@@ -36,11 +35,15 @@ fn an_edit_is_seen_and_another_edit_is_another() {
         json!({"manager": "kube-controller-manager", "subresource": "status", "fieldsV1": {"f:spec": {"f:x": {}}}});
     let edit =
         |field: &str| json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {field: {}}}});
-    assert_eq!(service(json!([ours, binder, status])).edited, None);
-    let first = service(json!([ours, edit("f:ports")])).edited.unwrap();
-    let second = service(json!([ours, edit("f:selector")])).edited.unwrap();
-    assert_eq!(first.manager, "kubectl-edit");
-    assert_ne!(first.fields, second.fields);
+    let untouched = service(json!([ours, binder, status])).fields;
+    assert_eq!(untouched, service(json!([ours])).fields, "what the binder and the status's writer set is no edit");
+    assert!(!untouched.others);
+    let first = service(json!([ours, binder, edit("f:ports")])).fields;
+    let second = service(json!([ours, binder, edit("f:selector")])).fields;
+    assert!(first.others && second.others);
+    assert_ne!(first.print, second.print);
+    let less = json!({"manager": "berth", "operation": "Apply", "fieldsV1": {"f:spec": {}}});
+    assert_ne!(service(json!([less])).fields.print, untouched.print, "somebody took a field away, and owns nothing");
 }
 
 #[test]

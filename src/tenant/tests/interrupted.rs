@@ -1,0 +1,103 @@
+//! The operator ends, or an answer is lost, at every write of a whole life in turn: the life goes on where it was, and the
+//! ledger has each state and each request once.
+
+use rstest::rstest;
+use serde_json::json;
+
+use super::{
+    objects::{Ended, OBJECT, World, condition, no_status, waiting},
+    server::Cut,
+};
+use crate::ledger::Record;
+
+/// Everything that a user can ask for, one after the other.
+fn live(world: &mut World) {
+    world.run();
+    world.edit(|spec| spec["image"] = json!("engine:2"));
+    world.run();
+    world.restart_service("2026-11-24T02:00:00Z");
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Running"));
+    world.run();
+    world.delete();
+    world.run();
+    world.run();
+}
+
+/// What a record tells, without the moment and the leader.
+fn gist(record: &Record) -> String {
+    let envelope = record.envelope();
+    let state = envelope.to.map_or("", |state| state.as_str());
+    let actor = String::from(envelope.actor.clone());
+    format!("{} {state} {} {actor} {:?}", envelope.seq, envelope.reason, envelope.operation)
+}
+
+#[rstest]
+#[case::the_operator_ends_before_it(Cut::Before)]
+#[case::the_operator_ends_after_it(Cut::After)]
+#[case::the_answer_is_lost(Cut::Lost)]
+fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
+    let mut undisturbed = World::new();
+    live(&mut undisturbed);
+    let told: Vec<_> = undisturbed.records().iter().map(gist).collect();
+    let (entries, writes) = (undisturbed.audit_entries(), undisturbed.server.writes().len());
+    assert_eq!(undisturbed.object(), json!(null), "a whole life");
+    assert_eq!(entries, 12, "six requests, each with its start and its finish");
+    assert!(writes > 20, "{writes} writes are no life");
+    for write in 0..writes {
+        let mut world = World::new();
+        world.server.cut_after(write, how);
+        live(&mut world);
+        assert!(world.server.was_cut(), "the life took fewer than {write} writes");
+        assert_eq!(world.server.get(OBJECT), None, "cut at write {write}: it never came to its end");
+        let again: Vec<_> = world.records().iter().map(gist).collect();
+        assert_eq!(again, told, "cut at write {write}");
+        assert_eq!(world.audit_entries(), entries, "cut at write {write}");
+        world.verify();
+    }
+}
+
+#[test]
+fn what_the_ledger_had_already_is_shown_in_no_other_words() {
+    let mut world = World::new();
+    world.pass();
+    world.settle();
+    // Running is recorded, and the operator ends before it is shown.
+    world.server.cut_after(0, Cut::Before);
+    world.pass();
+    assert!(matches!(world.ended, Some(Ended::Cut)));
+    assert_eq!((world.states().len(), world.object()["status"]["phase"].clone()), (2, json!("Pending")));
+    // Meanwhile all its replicas break.
+    for ordinal in 0..2 {
+        world.reports.insert(ordinal, waiting("CrashLoopBackOff", "back-off"));
+    }
+    world.settle();
+    world.pass();
+    let epochs: Vec<_> = world.records().iter().map(|record| record.envelope().epoch).collect();
+    assert_eq!(epochs, [1, 1, 2], "the second is the one that the first leader made");
+    let shown = world.server.shown();
+    let running = shown.iter().find(|object| object["status"]["phase"] == "Running").unwrap();
+    assert_eq!(condition(running, "Ready"), ("False".into(), "LedgerAhead".into()));
+    assert!(running["status"]["operation"]["result"].is_null(), "what was seen by now is no success");
+    assert_eq!(world.object()["status"]["phase"], "Failed");
+    assert_eq!(world.object()["status"]["operation"]["result"], "Succeeded", "as the first leader told the audit");
+    world.verify();
+}
+
+#[test]
+fn a_chain_that_ends_elsewhere_is_told_in_the_condition_and_shows_nothing() {
+    let mut world = World::new();
+    world.run();
+    // The API server is restored to what it was before anything was shown.
+    world.server.change(OBJECT, |object| object["status"] = no_status());
+    let before = world.records().len();
+    world.pass();
+    assert!(matches!(world.ended, Some(Ended::Failed(_))));
+    let object = world.object();
+    assert_eq!(condition(&object, "LedgerSynced"), ("False".into(), "LedgerParted".into()));
+    assert!(object["status"]["phase"].is_null());
+    assert_eq!(world.records().len(), before);
+    assert!(world.stateful_set().is_some(), "its children go on");
+}

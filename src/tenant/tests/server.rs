@@ -1,0 +1,274 @@
+//! An API server small enough for a test: it keeps objects, merges what is applied, tests what a patch tests, and can
+//! stop answering at any write, before or after it was carried out.
+//!
+//! Owns: what a pass can meet at the other end of its client. Must never: do what a controller would do ([`World`] does).
+//!
+//! [`World`]: super::objects::World
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use futures::future;
+use kube::{Client, client::Body};
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// What happens at the write that was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The operator ends before it.
+    Before,
+    /// It is carried out, and the operator ends before it hears of it.
+    After,
+    /// It is carried out, and the answer is lost on its way.
+    Lost,
+}
+
+/// What the server refuses from now on.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    /// Part of the path.
+    pub(super) path: &'static str,
+    pub(super) message: &'static str,
+}
+
+#[derive(Default)]
+struct Kept {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    /// Writes until the cut.
+    left: Option<(usize, Cut)>,
+    refusals: Vec<Refusal>,
+    writes: Vec<String>,
+    statuses: Vec<Value>,
+}
+
+/// See the module's comment. Clones are the same server.
+#[derive(Clone, Default)]
+pub(super) struct Server {
+    kept: Arc<Mutex<Kept>>,
+    pub(super) is_cut: Arc<Notify>,
+}
+
+impl Server {
+    pub(super) fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// At the write after this many the server does as told.
+    pub(super) fn cut_after(&self, writes: usize, how: Cut) {
+        self.kept().left = Some((writes, how));
+    }
+
+    /// Whether the cut has come.
+    pub(super) fn was_cut(&self) -> bool {
+        self.kept().left.is_none()
+    }
+
+    pub(super) fn refuse(&self, path: &'static str, message: &'static str) {
+        self.kept().refusals.push(Refusal { path, message });
+    }
+
+    pub(super) fn refuse_nothing(&self) {
+        self.kept().refusals.clear();
+    }
+
+    /// Every write so far: method and path.
+    pub(super) fn writes(&self) -> Vec<String> {
+        self.kept().writes.clone()
+    }
+
+    /// Every object whose status was written, as it was then.
+    pub(super) fn shown(&self) -> Vec<Value> {
+        self.kept().statuses.clone()
+    }
+
+    /// The object at a path.
+    pub(super) fn get(&self, path: &str) -> Option<Value> {
+        self.kept().objects.get(path).cloned()
+    }
+
+    /// What is below a collection's path.
+    pub(super) fn list(&self, collection: &str) -> Vec<Value> {
+        let kept = self.kept();
+        kept.objects
+            .range(format!("{collection}/")..format!("{collection}0"))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// Somebody else than Berth puts an object there, or changes it.
+    pub(super) fn put(&self, path: &str, mut object: Value) {
+        let mut kept = self.kept();
+        kept.version += 1;
+        object["metadata"]["resourceVersion"] = json!(kept.version.to_string());
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(Uuid::new_v4());
+        }
+        kept.objects.insert(path.to_owned(), object);
+    }
+
+    /// Somebody else changes what is there.
+    pub(super) fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.get(path).unwrap_or_else(|| panic!("there is no {path}"));
+        change(&mut object);
+        self.put(path, object);
+    }
+
+    pub(super) fn remove(&self, path: &str) {
+        self.kept().objects.remove(path);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path().to_owned();
+        let body: Value = match body.collect_bytes().await.unwrap() {
+            bytes if bytes.is_empty() => Value::Null,
+            bytes => serde_json::from_slice(&bytes).unwrap(),
+        };
+        if path.ends_with("/events") {
+            let answer = if head.method == Method::GET { json!({"metadata": {}, "items": []}) } else { body };
+            return response(StatusCode::OK, &answer);
+        }
+        let cut = if head.method == Method::GET { None } else { self.count() };
+        if cut == Some(Cut::Before) {
+            return self.never().await;
+        }
+        let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let answer = self.carry_out(&head.method, kind, &path, body);
+        match cut {
+            Some(Cut::After) => return self.never().await,
+            Some(Cut::Lost) => {
+                return response(StatusCode::GATEWAY_TIMEOUT, &status(504, "Timeout", "the answer was lost"));
+            }
+            _ => {}
+        }
+        match answer {
+            Ok(object) => response(StatusCode::OK, &object),
+            Err((code, message)) => response(
+                StatusCode::from_u16(code).unwrap(),
+                &status(code, if code == 404 { "NotFound" } else { "Invalid" }, &message),
+            ),
+        }
+    }
+
+    fn count(&self) -> Option<Cut> {
+        let mut kept = self.kept();
+        let (left, how) = kept.left?;
+        kept.left = left.checked_sub(1).map(|left| (left, how));
+        (left == 0).then_some(how)
+    }
+
+    async fn never(&self) -> Response<Body> {
+        self.is_cut.notify_one();
+        future::pending().await
+    }
+
+    fn carry_out(&self, method: &Method, kind: &str, path: &str, body: Value) -> Result<Value, (u16, String)> {
+        let mut kept = self.kept();
+        let place = path.strip_suffix("/status").unwrap_or(path).to_owned();
+        if *method == Method::GET {
+            return kept.objects.get(&place).cloned().ok_or((404, format!("{place} not found")));
+        }
+        kept.writes.push(format!("{method} {path}"));
+        if let Some(refusal) = kept.refusals.iter().find(|refusal| place.contains(refusal.path)) {
+            return Err((422, refusal.message.to_owned()));
+        }
+        kept.version += 1;
+        let version = kept.version.to_string();
+        let before = kept.objects.get(&place).cloned();
+        let mut after = match (method, kind) {
+            (&Method::DELETE, _) => {
+                let before = before.ok_or((404, "not found".to_owned()))?;
+                let wanted = &body["preconditions"]["uid"];
+                if !wanted.is_null() && *wanted != before["metadata"]["uid"] {
+                    return Err((409, "the uid is another one".to_owned()));
+                }
+                kept.objects.remove(&place);
+                return Ok(before);
+            }
+            (_, "application/apply-patch+yaml") => applied(before, body)?,
+            (_, "application/json-patch+json") => {
+                let mut object = before.ok_or((404, "not found".to_owned()))?;
+                let patch: json_patch::Patch = serde_json::from_value(body).unwrap();
+                json_patch::patch(&mut object, &patch).map_err(|error| (422, error.to_string()))?;
+                object
+            }
+            (_, "application/merge-patch+json") => {
+                let mut object = before.ok_or((404, "not found".to_owned()))?;
+                json_patch::merge(&mut object, &body);
+                object
+            }
+            other => panic!("a request that this server does not know: {other:?}"),
+        };
+        after["metadata"]["resourceVersion"] = json!(version);
+        if path.ends_with("/status") {
+            kept.statuses.push(after.clone());
+        }
+        let metadata = &after["metadata"];
+        let is_free = metadata["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if !metadata["deletionTimestamp"].is_null() && is_free {
+            kept.objects.remove(&place);
+        } else {
+            kept.objects.insert(place, after.clone());
+        }
+        Ok(after)
+    }
+}
+
+/// Server-side apply, as far as a child of Berth shows a difference.
+fn applied(before: Option<Value>, mut wanted: Value) -> Result<Value, (u16, String)> {
+    let fields = fields(&wanted["spec"]);
+    let ours = json!({"manager": "berth", "operation": "Apply", "fieldsV1": {"f:spec": fields}});
+    let asked = wanted["metadata"]["uid"].take();
+    let Some(mut object) = before else {
+        if !asked.is_null() {
+            return Err((409, "there is no object of this uid".to_owned()));
+        }
+        wanted["metadata"]["uid"] = json!(Uuid::new_v4());
+        wanted["metadata"]["generation"] = json!(1);
+        wanted["metadata"]["managedFields"] = json!([ours]);
+        return Ok(wanted);
+    };
+    if !asked.is_null() && asked != object["metadata"]["uid"] {
+        return Err((409, "the uid is another one".to_owned()));
+    }
+    if object["spec"] != wanted["spec"] {
+        let generation = object["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        object["metadata"]["generation"] = json!(generation);
+    }
+    object["spec"] = wanted["spec"].take();
+    for part in ["labels", "annotations", "ownerReferences"] {
+        object["metadata"][part] = wanted["metadata"][part].take();
+    }
+    object["metadata"]["managedFields"] = json!([ours]);
+    Ok(object)
+}
+
+/// The fields of an object, as `managedFields` lists them.
+pub(super) fn fields(object: &Value) -> Value {
+    let Some(object) = object.as_object() else { return json!({}) };
+    Value::Object(object.iter().map(|(key, value)| (format!("f:{key}"), fields(value))).collect::<Map<_, _>>())
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+}
+
+fn response(code: StatusCode, body: &Value) -> Response<Body> {
+    Response::builder().status(code).body(Body::from(serde_json::to_vec(body).unwrap())).unwrap()
+}
