@@ -44,6 +44,14 @@ fn what_somebody_edits_is_put_right_once_and_costs_no_endless_writes() {
         Ok((spec["replicas"] == 1 && image == berth_e2e::objects::IMAGE).then_some(()))
     })
     .unwrap();
+    // What is only taken away leaves nobody's name behind.
+    let probe = "/spec/template/spec/containers/0/readinessProbe";
+    let without = json!([{"op": "remove", "path": probe}]).to_string();
+    s.admin.run(&["patch", "statefulset", "edited", "--type=json", "--patch", &without]).unwrap();
+    s.eventually("the probe that was taken away", |admin| {
+        Ok(admin.json(&["get", "statefulset", "edited"])?.pointer(probe).map(drop))
+    })
+    .unwrap();
     // A field that Berth does not set is somebody's own: it is tolerated, and written about once at most.
     s.admin.run(&["patch", "service", "edited", "--patch", r#"{"spec": {"sessionAffinity": "ClientIP"}}"#]).unwrap();
     s.until_ready("edited", "Running").unwrap();

@@ -3,7 +3,7 @@
 use std::thread;
 
 use berth_e2e::{
-    database,
+    audit, database,
     objects::{self, Tenant, condition},
     scenario::{USER, uid},
 };
@@ -293,4 +293,28 @@ fn size(s: &berth_e2e::scenario::Scenario, path: &str) -> u64 {
     let source = &volume["spec"];
     let folder = source["hostPath"]["path"].as_str().or(source["local"]["path"].as_str()).unwrap();
     std::fs::metadata(format!("{folder}/{}", path.trim_start_matches("/data/"))).unwrap().len()
+}
+
+#[test]
+fn deleting_in_the_foreground_makes_nothing_anew_and_orphans_run_on() {
+    let Some(s) = scenario("cascade") else { return };
+    let gone = s.run(&Tenant::named("gone").with("drainSeconds", 20)).unwrap();
+    let orphan = s.run(&Tenant::named("orphan")).unwrap();
+    let mark = audit::mark().unwrap();
+    s.user.run(&["delete", "tc", "gone", "--cascade=foreground", "--timeout=60s"]).unwrap();
+    let writes = audit::writes_since(mark).unwrap();
+    let made =
+        writes.iter().filter(|write| write.contains(&format!(" {}/gone", s.namespace)) && write.ends_with(": 201"));
+    assert_eq!(made.collect::<Vec<_>>(), Vec::<&String>::new());
+    let hops = database::hops(uid(&gone)).unwrap();
+    assert_eq!(hops[2..], ["running>paused Draining", "paused>stopped ScaledToZero", "stopped>deleted Deleted"]);
+
+    let before = s.get("statefulset", "orphan").unwrap();
+    s.user.run(&["delete", "tc", "orphan", "--cascade=orphan", "--timeout=60s"]).unwrap();
+    let after = s.get("statefulset", "orphan").unwrap();
+    assert_eq!((uid(&after), &after["spec"]), (uid(&before), &before["spec"]), "it runs on as it did");
+    assert_eq!(after["metadata"]["ownerReferences"], json!(null));
+    assert_eq!(condition(&s.get("pod", "orphan-0").unwrap(), "Ready"), "True");
+    let hops = database::hops(uid(&orphan)).unwrap();
+    assert_eq!(hops[2..], ["running>paused Orphaned", "paused>stopped Orphaned", "stopped>deleted Deleted"]);
 }
