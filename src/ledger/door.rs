@@ -156,7 +156,18 @@ fn check(entry: &Entry) -> Result<(), LedgerError> {
             };
             (record, why)
         }
-        Entry::Present(_) => return Ok(()),
+        Entry::Carried { record, target } => {
+            let envelope = record.envelope();
+            let why = if !envelope.kind.is_chained() {
+                "a record of this kind stands alone"
+            } else if (target.cluster, target.uid) != (envelope.cluster, envelope.uid) {
+                "its target is another object"
+            } else {
+                return numbers(record);
+            };
+            (record, why)
+        }
+        Entry::Present(_) | Entry::Usage(_) => return Ok(()),
     };
     Err(LedgerError::Malformed { subject: record.envelope().uid.to_string(), why: why.to_owned() })
 }

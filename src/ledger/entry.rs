@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     hash::Hash,
+    protocol::Certain,
     record::{Head, Micros, Record},
 };
 use crate::lifecycle::State;
@@ -35,6 +36,64 @@ pub enum Entry {
     },
     /// The present without a transition: a changed spec, replica or index. Later ones replace earlier ones.
     Present(Box<Snapshot>),
+    /// A chained record that a status or a tombstone carried while the database was away. It comes without a snapshot.
+    Carried {
+        /// The sealed record, perhaps without its details.
+        record: Record,
+        /// What it is about.
+        target: Target,
+    },
+    /// A sample of what a replica uses: stands alone, and is the first to be thinned where room gets short (rule 6).
+    Usage(Usage),
+}
+
+/// One sample (table `container_resource_usage`). Cluster, container, resource and time are its identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Cluster.
+    pub cluster: Uuid,
+    /// The TenantContainer, by uid.
+    pub uid: Uuid,
+    /// The replica, by its pod's uid.
+    pub container: Uuid,
+    /// What was measured.
+    pub resource: Resource,
+    /// When.
+    pub at: Micros,
+    /// How much, in the unit of the resource.
+    pub value: i64,
+}
+
+/// What a replica uses, each with the unit of its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Thousandths of a core.
+    Cpu,
+    /// Bytes.
+    Memory,
+    /// Bytes since the replica's start.
+    NetworkReceived,
+    /// Bytes since the replica's start.
+    NetworkSent,
+    /// Bytes.
+    Disk,
+    /// Thousandths of a GPU.
+    Gpu,
+}
+
+impl Resource {
+    /// The word in the database and on the spool.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::NetworkReceived => "network_received",
+            Self::NetworkSent => "network_sent",
+            Self::Disk => "disk",
+            Self::Gpu => "gpu",
+        }
+    }
 }
 
 /// The object that an entry is about, by the names that people use.
@@ -179,6 +238,9 @@ pub enum Backend {
 pub enum Outcome {
     /// It is durable and may be shown.
     Durable(Backend),
+    /// The database did not take it in time. It may be shown only if the status carries it (rule 2), and reaches the
+    /// database afterwards.
+    Away(Certain),
     /// Another record has this one's place; it comes with its details, and is to be shown instead. Of a chain: the ledger
     /// is already one record ahead of `prev` (rule 3). Of an operation: this phase was told before, by the same leader or
     /// another, at another moment or in other words.

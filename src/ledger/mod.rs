@@ -22,7 +22,9 @@ mod view;
 
 pub use canonical::visible;
 pub use door::{Config, Health, Ledger};
-pub use entry::{Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Snapshot, Target};
+pub use entry::{
+    Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Resource, Snapshot, Target, Usage,
+};
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
 pub use reader::{Reader, Reading, Rows, Verified};

@@ -161,7 +161,7 @@ impl Sample {
 /// The record of an entry that has one.
 pub(crate) fn record(entry: &Entry) -> &Record {
     match entry {
-        Entry::Chained { record, .. } | Entry::Operation { record, .. } => record,
-        Entry::Present(_) => panic!("no record in it"),
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. } => record,
+        Entry::Present(_) | Entry::Usage(_) => panic!("no record in it"),
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn finish(
 async fn tell(ledger: &Ledger, entry: Entry) -> Result<Option<Record>, LedgerError> {
     match ledger.submit(entry).await {
         Ok(Outcome::Adopt(told)) => Ok(Some(*told)),
-        Ok(Outcome::Durable(_) | Outcome::Elsewhere { .. }) => Ok(None),
+        Ok(Outcome::Durable(_) | Outcome::Away(_) | Outcome::Elsewhere { .. }) => Ok(None),
         Err(error @ (LedgerError::Quarantined { .. } | LedgerError::Damaged { .. })) => {
             warn!(reason = error.reason(), error = error.explain(), "a request is not in the audit as it was told");
             Ok(None)

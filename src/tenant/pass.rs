@@ -186,7 +186,7 @@ impl Pass<'_> {
         let snapshot = record::snapshot(tenant, observed, Some(hop.transition.to()), record.head(), seal.epoch, now);
         let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
         match self.submit(entry).await? {
-            Outcome::Durable(_) => {
+            Outcome::Durable(_) | Outcome::Away(_) => {
                 self.context.told.note(&snapshot);
                 Ok(Entered::Now(record))
             }

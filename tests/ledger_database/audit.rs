@@ -125,7 +125,7 @@ async fn two_leaders_that_tell_of_the_same_operations_agree_on_them() {
                 let stand = match answer {
                     Outcome::Durable(_) => record.clone(),
                     Outcome::Adopt(other) => *other,
-                    Outcome::Elsewhere { .. } => panic!("an operation has no chain"),
+                    other => panic!("no answer about an operation: {other:?}"),
                 };
                 stands.insert(record.envelope().operation, stand.hash());
             }

@@ -52,6 +52,7 @@ async fn two_leaders_on_one_chain_leave_one_line() {
                     won += 1;
                 }
                 Outcome::Adopt(other) => object.follow(&other),
+                Outcome::Away(certain) => panic!("the database is there: {certain:?}"),
                 Outcome::Elsewhere { head, shown_is_ancestor } => {
                     assert!(shown_is_ancestor);
                     object.head = head;
@@ -89,6 +90,7 @@ async fn two_leaders_over_many_objects_never_lock_each_other_out() {
                         Outcome::Durable(_) => object.follow(&record),
                         Outcome::Adopt(other) => object.follow(&other),
                         Outcome::Elsewhere { head, .. } => object.head = head,
+                        Outcome::Away(certain) => panic!("the database is there: {certain:?}"),
                     }
                 }
             });

@@ -166,7 +166,9 @@ pub fn index(name: &str) -> Index {
 /// The record inside an entry.
 pub fn record_of(entry: &Entry) -> Record {
     match entry {
-        Entry::Chained { record, .. } | Entry::Operation { record, .. } => record.clone(),
-        Entry::Present(_) => panic!("a present has no record"),
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. } => {
+            record.clone()
+        }
+        Entry::Present(_) | Entry::Usage(_) => panic!("no record in it"),
     }
 }

@@ -106,7 +106,8 @@ impl<'a> Parts<'a> {
                 Entry::Operation { record, target, outcome } => {
                     parts.operations.push(Operation { record, target, outcome: *outcome });
                 }
-                Entry::Present(_) => {}
+                // Carried records and samples come by `import` only.
+                Entry::Present(_) | Entry::Carried { .. } | Entry::Usage(_) => {}
             }
         }
         parts.chained.sort_by_key(|(record, _)| (record.envelope().cluster, record.envelope().uid));
@@ -130,14 +131,14 @@ fn counting<'a>(items: &'a [Item], standings: &HashMap<Hash, Standing>) -> Vec<&
                 let stands = matches!(standings.get(&record.hash()), Some(Standing::Next | Standing::Last));
                 (stands && !item.bare).then_some(&**snapshot)
             }
-            Entry::Operation { .. } => None,
+            Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => None,
         })
         .collect()
 }
 
 fn verdict(entry: &Entry, standings: &HashMap<Hash, Standing>, taken: &Taken) -> Verdict {
     match entry {
-        Entry::Present(_) => Verdict::Durable,
+        Entry::Present(_) | Entry::Carried { .. } | Entry::Usage(_) => Verdict::Durable,
         Entry::Chained { record, snapshot: _ } => match standings.get(&record.hash()) {
             Some(Standing::Sibling(head)) => Verdict::Sibling(*head),
             Some(Standing::Behind(head)) => Verdict::Behind(*head),

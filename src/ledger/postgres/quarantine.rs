@@ -2,6 +2,7 @@
 //!
 //! Must never: be refused itself. So everything in it is text without control characters.
 
+use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::ledger::{
     canonical,
-    entry::{Entry, Snapshot},
+    entry::{Entry, Snapshot, Usage},
     hash::Hash,
     record::Record,
     visible,
@@ -26,14 +27,17 @@ pub(super) enum Refused<'a> {
     Operation(&'a Record),
     /// The present state of an object.
     Present(&'a Snapshot),
+    /// A sample.
+    Usage(&'a Usage),
 }
 
 impl<'a> From<&'a Entry> for Refused<'a> {
     fn from(entry: &'a Entry) -> Self {
         match entry {
-            Entry::Chained { record, snapshot: _ } => Self::Record(record),
+            Entry::Chained { record, snapshot: _ } | Entry::Carried { record, target: _ } => Self::Record(record),
             Entry::Operation { record, target: _, outcome: _ } => Self::Operation(record),
             Entry::Present(snapshot) => Self::Present(snapshot),
+            Entry::Usage(usage) => Self::Usage(usage),
         }
     }
 }
@@ -48,14 +52,15 @@ pub(super) async fn keep(pool: &PgPool, writer: &str, refused: Refused<'_>, why:
             ("operation", record.envelope().cluster, record.envelope().uid, record.bytes().to_owned(), record.details())
         }
         Refused::Present(snapshot) => ("present", snapshot.target.cluster, snapshot.target.uid, text(snapshot), None),
+        Refused::Usage(usage) => ("usage", usage.cluster, usage.uid, text(usage), None),
     };
     let hash = Hash::of(text.as_bytes());
     tracing::error!(%cluster, %uid, what, sqlstate = why.sqlstate, error = why.message, "an entry is quarantined");
     insert(pool, Row { writer, what, cluster, uid, hash, why, text: &text, details }).await
 }
 
-fn text(snapshot: &Snapshot) -> String {
-    canonical::encode(&serde_json::to_value(snapshot).unwrap_or_default())
+fn text(what: &impl Serialize) -> String {
+    canonical::encode(&serde_json::to_value(what).unwrap_or_default())
 }
 
 struct Row<'a> {

@@ -327,22 +327,29 @@ fn object(entry: &Entry) -> Option<(Uuid, Uuid)> {
     match entry {
         Entry::Chained { record, snapshot: _ } => Some((record.envelope().cluster, record.envelope().uid)),
         Entry::Present(snapshot) => Some((snapshot.target.cluster, snapshot.target.uid)),
-        Entry::Operation { .. } => None,
+        Entry::Carried { record, target: _ } => Some((record.envelope().cluster, record.envelope().uid)),
+        Entry::Operation { .. } | Entry::Usage(_) => None,
     }
 }
 
 /// The uid that an entry is about, for people.
 pub(super) fn subject(entry: &Entry) -> String {
     match entry {
-        Entry::Chained { record, .. } | Entry::Operation { record, .. } => record.envelope().uid.to_string(),
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. } => {
+            record.envelope().uid.to_string()
+        }
         Entry::Present(snapshot) => snapshot.target.uid.to_string(),
+        Entry::Usage(usage) => usage.uid.to_string(),
     }
 }
 
 /// The time that decides in which month a record lies.
 fn time(entry: &Entry) -> Option<Micros> {
     match entry {
-        Entry::Chained { record, .. } | Entry::Operation { record, .. } => Some(record.envelope().at),
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. } => {
+            Some(record.envelope().at)
+        }
+        Entry::Usage(usage) => Some(usage.at),
         Entry::Present(_) => None,
     }
 }

@@ -184,6 +184,11 @@ impl Index {
                 None
             }
             Entry::Present(snapshot) => self.apply_snapshot(snapshot, false, place),
+            Entry::Carried { record, .. } => {
+                self.apply_record(record, place);
+                None
+            }
+            Entry::Usage(_) => None,
         }
     }
 
@@ -269,14 +274,14 @@ impl<'a> Batch<'a> {
     /// What may become of `entry`.
     pub(super) fn decide(&self, entry: &Entry) -> Decision {
         match entry {
-            Entry::Chained { record, .. } => self.decide_chained(record),
+            Entry::Chained { record, .. } | Entry::Carried { record, .. } => self.decide_chained(record),
             Entry::Operation { record, .. } => {
                 let (chain, phase) = (chain_of(record), phase(record));
                 let told = self.told.get(&(chain, phase)).copied().or_else(|| self.index.told(chain, phase));
                 told.map_or(Decision::Append, Decision::Taken)
             }
             // Whether it is the latest is decided when it is applied; it may be of use all the same.
-            Entry::Present(_) => Decision::Append,
+            Entry::Present(_) | Entry::Usage(_) => Decision::Append,
         }
     }
 
@@ -309,7 +314,7 @@ impl<'a> Batch<'a> {
     /// Notes that `entry` was appended at `place`.
     pub(super) fn appended(&mut self, entry: &Entry, place: Place) {
         match entry {
-            Entry::Chained { record, .. } => {
+            Entry::Chained { record, .. } | Entry::Carried { record, .. } => {
                 let chain = chain_of(record);
                 let end = End::of(record.envelope(), record.head(), self.end(chain), place);
                 self.ends.insert(chain, end);
@@ -317,7 +322,7 @@ impl<'a> Batch<'a> {
             Entry::Operation { record, .. } => {
                 self.told.insert((chain_of(record), phase(record)), place);
             }
-            Entry::Present(_) => {}
+            Entry::Present(_) | Entry::Usage(_) => {}
         }
     }
 }

@@ -232,10 +232,11 @@ fn payload_of(entry: &Entry) -> Result<Vec<u8>, LedgerError> {
 
 fn chain_of(entry: &Entry) -> (Uuid, Uuid) {
     match entry {
-        Entry::Chained { record, .. } | Entry::Operation { record, .. } => {
+        Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. } => {
             (record.envelope().cluster, record.envelope().uid)
         }
         Entry::Present(snapshot) => (snapshot.target.cluster, snapshot.target.uid),
+        Entry::Usage(usage) => (usage.cluster, usage.uid),
     }
 }
 
@@ -243,8 +244,9 @@ fn chain_of(entry: &Entry) -> (Uuid, Uuid) {
 fn consistent(entry: &Entry) -> Result<(), LedgerError> {
     let (record, target, chained) = match entry {
         Entry::Chained { record, snapshot } => (record, &snapshot.target, true),
+        Entry::Carried { record, target } => (record, target, true),
         Entry::Operation { record, target, .. } => (record, target, false),
-        Entry::Present(_) => return Ok(()),
+        Entry::Present(_) | Entry::Usage(_) => return Ok(()),
     };
     let envelope = record.envelope();
     let why = if envelope.kind.is_chained() != chained {

@@ -98,7 +98,7 @@ pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Fou
         let (record, snapshot) = match entry(payload)? {
             Entry::Chained { record, snapshot } => (Some(record), snapshot),
             Entry::Present(snapshot) => (None, snapshot),
-            Entry::Operation { .. } => return Ok(()),
+            Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => return Ok(()),
         };
         let candidate = candidates.entry((snapshot.target.cluster, snapshot.target.uid)).or_default();
         if let Some(record) = record {

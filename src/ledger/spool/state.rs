@@ -184,7 +184,9 @@ impl StateFiles {
         let damaged = |why: String| LedgerError::Damaged { place: format!("entry {}", sheet.place.number), why };
         let snapshot = match Written::decode(&payload).map_err(|error| damaged(error.to_string()))? {
             Entry::Chained { snapshot, .. } | Entry::Present(snapshot) => snapshot,
-            Entry::Operation { .. } => return Err(damaged("it holds no snapshot".to_owned())),
+            Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => {
+                return Err(damaged("it holds no snapshot".to_owned()));
+            }
         };
         let content = content(&sheet, *snapshot).map_err(|error| damaged(error.to_string()))?;
         self.disk.make_dir(&folder).map_err(|error| LedgerError::spool(&folder, error))?;

@@ -210,8 +210,12 @@ impl Writer {
                 let payload = scan::payload_at(&self.dir, place)?;
                 let damaged = |why: String| LedgerError::Damaged { place: format!("entry {}", place.number), why };
                 let stands = match Written::decode(&payload).map_err(|error| damaged(error.to_string()))? {
-                    Entry::Chained { record, .. } | Entry::Operation { record, .. } => record,
-                    Entry::Present(_) => return Err(damaged("a record was there and is no more".to_owned())),
+                    Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. } => {
+                        record
+                    }
+                    Entry::Present(_) | Entry::Usage(_) => {
+                        return Err(damaged("a record was there and is no more".to_owned()));
+                    }
                 };
                 match entry {
                     // An operation sent again is known only by what stands.

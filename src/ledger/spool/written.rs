@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{
-    entry::{Entry, OperationOutcome, Snapshot, Target},
+    entry::{Entry, OperationOutcome, Snapshot, Target, Usage},
     hash::Hash,
     record::{Record, RecordError},
 };
@@ -47,6 +47,22 @@ pub(super) enum Written {
         /// The present.
         snapshot: Box<Snapshot>,
     },
+    /// See [`Entry::Carried`].
+    Carried {
+        /// The canonical text.
+        record: String,
+        /// Its hash.
+        hash: Hash,
+        /// The canonical details.
+        details: Option<String>,
+        /// What it is about.
+        target: Target,
+    },
+    /// See [`Entry::Usage`].
+    Usage {
+        /// The sample.
+        usage: Usage,
+    },
 }
 
 /// Why a whole frame's payload is no entry.
@@ -78,6 +94,10 @@ impl Written {
                 Entry::Operation { record: whole(&record, hash, details)?, target, outcome }
             }
             Self::Present { snapshot } => Entry::Present(snapshot),
+            Self::Carried { record, hash, details, target } => {
+                Entry::Carried { record: whole(&record, hash, details)?, target }
+            }
+            Self::Usage { usage } => Entry::Usage(usage),
         })
     }
 }
@@ -96,6 +116,11 @@ impl From<Entry> for Written {
                 Self::Operation { record, hash, details, target, outcome }
             }
             Entry::Present(snapshot) => Self::Present { snapshot },
+            Entry::Carried { record, target } => {
+                let (record, hash, details) = parts(&record);
+                Self::Carried { record, hash, details, target }
+            }
+            Entry::Usage(usage) => Self::Usage { usage },
         }
     }
 }
@@ -137,7 +162,7 @@ impl Brief {
 
     /// Whether it is a chained record.
     pub(super) fn is_chained(&self) -> bool {
-        self.entry == "chained"
+        matches!(self.entry.as_str(), "chained" | "carried")
     }
 
     /// What it is about.
