@@ -1,7 +1,7 @@
 //! Berth runs one containerised service per tenant on Kubernetes and keeps a permanent ledger of it in PostgreSQL.
 //!
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
-//! `api` ← `lifecycle` ← `tenant` → `ledger`; `operator` and `cli` know all, nobody knows them.
+//! `api` ← `lifecycle` ← `tenant` → `tombstone` → `ledger`; `operator` and `cli` know all, nobody knows them.
 
 pub mod api;
 pub mod cli;
@@ -9,3 +9,4 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod operator;
 pub mod tenant;
+pub mod tombstone;

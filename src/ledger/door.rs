@@ -3,17 +3,22 @@
 //! Owns: which home an entry goes to, and that no entry which contradicts itself comes in.
 //! Must never: name a table or a file.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    entry::{Backend, Entry, KnownHead, Outcome},
+    beside::{self, Beside},
+    compare::Compared,
+    entry::{Backend, Entry, KnownHead, Outcome, Target},
     error::LedgerError,
     hash::Hash,
-    postgres,
-    record::Record,
-    spool::{self, Spool},
+    postgres::{self, Ending},
+    protocol::Mark,
+    record::{Head, Record},
+    remote::Remote,
+    spool::{self, ShownMark, Spool},
 };
 
 /// Where the ledger lives.
@@ -25,6 +30,15 @@ pub struct Config {
     pub spool: PathBuf,
     /// This replica's name, unlike that of any other writer into the same database: cluster and pod.
     pub writer: String,
+    /// How long the database may take for an entry before the spool takes it.
+    pub budget: Duration,
+}
+
+impl Config {
+    /// With the ordinary budget.
+    pub fn new(database: Option<postgres::Source>, spool: PathBuf, writer: String) -> Self {
+        Self { database, spool, writer, budget: beside::BUDGET }
+    }
 }
 
 /// An open ledger. Clones share it.
@@ -36,12 +50,16 @@ pub struct Ledger {
 /// How the home in use is, for metrics.
 #[derive(Clone, Debug)]
 pub enum Health<'a> {
-    /// The database.
+    /// The database, with the spool beside it.
     Database {
-        /// What its writer did.
-        counters: &'a postgres::Counters,
-        /// Entries that wait for a batch.
-        waiting: usize,
+        /// What its writer did; none where it is simulated.
+        writer: Option<(&'a postgres::Counters, usize)>,
+        /// What was done beside it.
+        beside: &'a beside::Counters,
+        /// Why it takes nothing at the moment.
+        trouble: Option<LedgerError>,
+        /// The spool, where it could be opened.
+        spool: Option<spool::Health>,
     },
     /// The spool.
     Spool(spool::Health),
@@ -49,15 +67,22 @@ pub enum Health<'a> {
 
 #[derive(Clone, Debug)]
 enum Home {
-    Database(Arc<postgres::Home>),
+    Database(Arc<Beside>),
     Spool(Spool),
 }
 
+/// How long the start waits for a database, so that what is there from the first moment is used from the first moment.
+const FIRST: Duration = Duration::from_secs(3);
+
 impl Ledger {
-    /// Opens it: with a database, checks its schema, makes its months ahead and registers this writer.
+    /// Opens it. A database that is away, or whose schema is too old, is looked for in the background; meanwhile the spool
+    /// takes what there is. An error means that something has to be changed: the configuration, or the only home.
     pub async fn open(config: &Config) -> Result<Self, LedgerError> {
         let home = match &config.database {
-            Some(source) => Home::Database(Arc::new(postgres::Home::open(source, &config.writer).await?)),
+            Some(source) => {
+                let remote = Remote::Postgres(postgres::Home::start(source, &config.writer)?);
+                return Ok(Self::beside(remote, config).await);
+            }
             None => {
                 let (dir, writer) = (config.spool.clone(), config.writer.clone());
                 // Opening reads the whole journal.
@@ -68,7 +93,30 @@ impl Ledger {
         Ok(Self { home })
     }
 
-    /// Keeps an entry. `Ok(Durable)` means: it may be shown. Entries of one object come one after the other.
+    /// With a database in memory.
+    #[cfg(test)]
+    pub(crate) async fn simulated(database: &super::simulated::Database, config: &Config) -> Self {
+        Self::beside(Remote::Simulated(database.clone()), config).await
+    }
+
+    async fn beside(remote: Remote, config: &Config) -> Self {
+        let beside = Beside::start(remote, config.spool.clone(), config.writer.clone(), config.budget);
+        let first = async {
+            beside.shared.shelf.tried().await;
+            beside.shared.up().await;
+        };
+        if tokio::time::timeout(FIRST, first).await.is_err() {
+            tracing::warn!(
+                reason = beside.trouble().map(|error| error.reason()),
+                error = beside.trouble().map(|error| error.explain()),
+                "the ledger's database is not there; records go to the spool and into the status until it is"
+            );
+        }
+        Self { home: Home::Database(Arc::new(beside)) }
+    }
+
+    /// Keeps an entry. `Ok(Durable)` means: it may be shown; `Ok(Away)`: if the status carries it (rule 2). Entries of one
+    /// object come one after the other.
     pub async fn submit(&self, entry: Entry) -> Result<Outcome, LedgerError> {
         check(&entry)?;
         match &self.home {
@@ -77,23 +125,189 @@ impl Ledger {
         }
     }
 
+    /// Keeps an entry beside what the database has, because the protocol says so: on the spool, and in the status.
+    pub async fn set_aside(&self, entry: Entry) -> Result<Outcome, LedgerError> {
+        check(&entry)?;
+        match &self.home {
+            Home::Database(home) => home.set_aside(entry).await,
+            Home::Spool(spool) => spool.keep(entry).await,
+        }
+    }
+
+    /// What the home in use says about an object, beside what its status shows and carries.
+    pub async fn compare(&self, target: &Target, shown: Head, pending: &[Record]) -> Result<Compared, LedgerError> {
+        let facts = match &self.home {
+            Home::Database(home) => {
+                let asked: Vec<Head> = pending.iter().map(Record::head).collect();
+                home.ask(home.shared.remote.facts(target.cluster, target.uid, shown, &asked)).await?
+            }
+            Home::Spool(spool) => Some(spool.facts(target.cluster, target.uid, shown).await?),
+        };
+        Ok(facts.map_or(Compared::UNREACHABLE, |facts| Compared::of(facts, shown, pending)))
+    }
+
+    /// Whether the database has everything that this replica's spool holds, so that what it lacks is somewhere else.
+    pub fn is_current(&self) -> bool {
+        match &self.home {
+            Home::Database(home) => home.is_current(),
+            Home::Spool(_) => true,
+        }
+    }
+
+    /// Whether an entry would reach its home now, as far as is known.
+    pub fn is_up(&self) -> bool {
+        match &self.home {
+            Home::Database(home) => home.shared.remote.is_up(),
+            Home::Spool(_) => true,
+        }
+    }
+
+    /// Brings records into the home that a status or a tombstone carried. False where it is not there.
+    pub async fn bring(&self, target: &Target, records: &[Record]) -> Result<bool, LedgerError> {
+        match &self.home {
+            Home::Database(home) => home.bring(target, records).await,
+            Home::Spool(spool) => {
+                for record in records {
+                    spool.keep(Entry::Carried { record: record.clone(), target: target.clone() }).await?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Keeps a copy of a record that was adopted in the own tail.
+    pub fn vouch(&self, target: &Target, record: &Record) {
+        if let Home::Database(home) = &self.home {
+            let copy = Entry::Carried { record: record.clone(), target: target.clone() };
+            home.shared.shelf.keep_later(vec![copy]);
+        }
+    }
+
+    /// Moves the end of a chain to what is shown, if it is still at `from` and that record is stored. None: not there.
+    pub async fn follow(&self, target: &Target, from: Option<Head>, to: Head) -> Result<Option<bool>, LedgerError> {
+        match &self.home {
+            Home::Database(home) => {
+                home.ask(home.shared.remote.head_follows(target.cluster, target.uid, from, to)).await
+            }
+            Home::Spool(spool) => spool.head_follows(target.cluster, target.uid, to).await.map(Some),
+        }
+    }
+
+    /// Notes that an ending was shown, after copies of what goes with the object (rules 5 and 6).
+    pub async fn note_shown(&self, mark: ShownMark, copies: Vec<Entry>) -> Mark {
+        match &self.home {
+            Home::Database(home) => home.note_shown(mark, copies).await,
+            Home::Spool(_) => Mark::Noted,
+        }
+    }
+
+    /// The ending of an object that this replica has noted.
+    pub fn mark_of(&self, target: &Target) -> Option<ShownMark> {
+        match &self.home {
+            Home::Database(home) => home.shared.shelf.get().ok()?.mark_of(target.cluster, target.uid),
+            Home::Spool(_) => None,
+        }
+    }
+
+    /// All endings that this replica has noted and still holds.
+    pub fn marks(&self) -> Vec<ShownMark> {
+        match &self.home {
+            Home::Database(home) => home.shared.shelf.get().map(|spool| spool.marks()).unwrap_or_default(),
+            Home::Spool(_) => vec![],
+        }
+    }
+
+    /// Closes a chain that ends in a terminal record which is shown. None: the database is not there.
+    pub async fn close_head(&self, target: &Target, terminal: Head, epoch: u64) -> Result<Option<bool>, LedgerError> {
+        match &self.home {
+            Home::Database(home) => {
+                home.ask(home.shared.remote.close_head(target.cluster, target.uid, terminal, epoch)).await
+            }
+            Home::Spool(_) => Ok(Some(true)),
+        }
+    }
+
+    /// How a chain's end and a terminal record that was shown stand to each other. None: the database is not there.
+    pub async fn ending(&self, target: &Target, terminal: Head) -> Result<Option<Ending>, LedgerError> {
+        match &self.home {
+            Home::Database(home) => home.ask(home.shared.remote.ending(target.cluster, target.uid, terminal)).await,
+            Home::Spool(_) => Ok(None),
+        }
+    }
+
+    /// Puts the end of a chain back on a terminal record that was shown, and closes it. None: the database is not there.
+    pub async fn put_head(
+        &self,
+        target: &Target,
+        from: Option<Head>,
+        to: Head,
+        epoch: u64,
+    ) -> Result<Option<bool>, LedgerError> {
+        match &self.home {
+            Home::Database(home) => {
+                home.ask(home.shared.remote.put_head(target.cluster, target.uid, from, to, epoch)).await
+            }
+            Home::Spool(_) => Ok(Some(true)),
+        }
+    }
+
+    /// Whether nobody is left who could have what the home lacks (rule 6).
+    pub async fn spools_exhausted(&self) -> bool {
+        match &self.home {
+            Home::Database(home) => home.spools_exhausted().await,
+            Home::Spool(_) => true,
+        }
+    }
+
+    /// Moves whenever what statuses and tombstones carry can be brought into the database.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        match &self.home {
+            Home::Database(home) => home.shared.news.subscribe(),
+            // Nothing is ever carried: it never moves.
+            Home::Spool(_) => watch::channel(0).1,
+        }
+    }
+
+    /// Moves whenever the database was found to have lost what it had acknowledged (rule 5).
+    pub fn rewinds(&self) -> watch::Receiver<u64> {
+        match &self.home {
+            Home::Database(home) => home.shared.remote.rewinds(),
+            Home::Spool(_) => watch::channel(0).1,
+        }
+    }
+
+    /// Why the database takes nothing at the moment; none while it does, and where there is none.
+    pub fn trouble(&self) -> Option<LedgerError> {
+        match &self.home {
+            Home::Database(home) => home.trouble(),
+            Home::Spool(_) => None,
+        }
+    }
+
     /// The end of one chain; none where it has no record yet.
     pub async fn head(&self, cluster: Uuid, uid: Uuid) -> Result<Option<KnownHead>, LedgerError> {
         match &self.home {
-            Home::Database(home) => home.head(cluster, uid).await,
+            Home::Database(home) => home.shared.remote.head(cluster, uid).await,
             Home::Spool(spool) => spool.head(cluster, uid).await,
         }
     }
 
-    /// The largest epoch that wrote into a chain of this cluster; 0 where none did.
+    /// The largest epoch that wrote into a chain of this cluster, as far as can be told; 0 where none did.
     pub async fn largest_epoch(&self, cluster: Uuid) -> Result<u64, LedgerError> {
         match &self.home {
-            Home::Database(home) => home.largest_epoch(cluster).await,
+            Home::Database(home) => {
+                let database = home.ask(home.shared.remote.largest_epoch(cluster)).await?.unwrap_or(0);
+                let spool = match home.shared.shelf.get() {
+                    Ok(spool) => spool.largest_epoch(cluster).await?,
+                    Err(_) => 0,
+                };
+                Ok(database.max(spool))
+            }
             Home::Spool(spool) => spool.largest_epoch(cluster).await,
         }
     }
 
-    /// Where entries become durable at the moment.
+    /// Where entries are at home.
     pub fn backend(&self) -> Backend {
         match &self.home {
             Home::Database(_) => Backend::Database,
@@ -119,7 +333,12 @@ impl Ledger {
     /// How its home is, and what it did so far.
     pub fn health(&self) -> Health<'_> {
         match &self.home {
-            Home::Database(home) => Health::Database { counters: home.counters(), waiting: home.waiting() },
+            Home::Database(home) => Health::Database {
+                writer: home.shared.remote.counters(),
+                beside: &home.shared.counters,
+                trouble: home.trouble(),
+                spool: home.shared.shelf.get().ok().map(|spool| spool.health()),
+            },
             Home::Spool(spool) => Health::Spool(spool.health()),
         }
     }

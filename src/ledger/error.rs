@@ -22,6 +22,19 @@ pub enum LedgerError {
         /// What the driver or the server said.
         source: Cause,
     },
+    /// It was not reached yet: the process has just started.
+    #[error("the ledger's home is being opened")]
+    Connecting,
+    /// Nobody can take another record of this object: neither home does, and its status has no slot left.
+    #[error(
+        "the database is away and the status of {subject} already carries {slots} records; its service is looked after as before, but no further state is shown until the database is back"
+    )]
+    Full {
+        /// The object.
+        subject: String,
+        /// The slots that a status has.
+        slots: usize,
+    },
     /// No answer in time. Whether it was written is unknown; the same entry may be sent again.
     #[error(
         "the ledger's database gave no answer within {seconds} s while {doing}; sending the same entry again is safe"
@@ -126,6 +139,8 @@ impl LedgerError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Unavailable { .. } => "DatabaseUnavailable",
+            Self::Connecting => "LedgerConnecting",
+            Self::Full { .. } => "LedgerFull",
             Self::TimedOut { .. } => "DatabaseTimedOut",
             Self::Refused { .. } => "DatabaseRefused",
             Self::SchemaTooOld { .. } => "SchemaTooOld",
@@ -138,6 +153,14 @@ impl LedgerError {
             Self::Spool { .. } => "SpoolFailed",
             Self::Closed => "LedgerClosed",
         }
+    }
+
+    /// Whether it is this entry or this object that cannot be kept, whatever else the home takes.
+    pub const fn is_about_the_entry(&self) -> bool {
+        matches!(
+            self,
+            Self::Quarantined { .. } | Self::Malformed { .. } | Self::Damaged { .. } | Self::Parted { .. }
+        )
     }
 
     /// The message with all its causes, in one line.

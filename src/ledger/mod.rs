@@ -3,7 +3,9 @@
 //! Owns: records and chains, the protocol between status, database and spool, both homes, verification.
 //! Must never: know a Kubernetes client; decide what should happen to a service.
 
+mod beside;
 mod canonical;
+mod compare;
 mod door;
 mod entry;
 mod error;
@@ -12,15 +14,22 @@ pub mod postgres;
 pub mod protocol;
 mod reader;
 mod record;
+mod remote;
+mod replay;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub mod spool;
 #[cfg(test)]
 mod vectors;
 pub mod verify;
 mod view;
 
+pub use beside::Counters;
 pub use canonical::visible;
+pub use compare::{Compared, head, link};
+pub use spool::ShownMark;
 pub use door::{Config, Health, Ledger};
 pub use entry::{
     Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Resource, Snapshot, Target, Usage,

@@ -23,7 +23,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::ledger::{Health, Ledger};
+use crate::ledger::{Health, Ledger, spool};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByController {
@@ -155,25 +155,42 @@ impl Collector for LedgerMetrics {
         let count = |counter: &AtomicU64| ConstCounter::new(counter.load(Ordering::Relaxed));
         match self.0.get().map(Ledger::health) {
             None => Ok(()),
-            Some(Health::Database { counters, waiting }) => {
-                let waiting = ConstGauge::new(i64::try_from(waiting).unwrap_or(i64::MAX));
-                show("berth_ledger_transactions", "Transactions tried", &count(&counters.transactions))?;
-                show("berth_ledger_entries_committed", "Entries in committed ones", &count(&counters.committed))?;
-                show("berth_ledger_transactions_halved", "Those with a refused row", &count(&counters.halved))?;
-                show("berth_ledger_quarantined", "Entries put aside", &count(&counters.quarantined))?;
-                show("berth_ledger_queue_entries", "Entries that wait for a transaction", &waiting)
+            Some(Health::Database { writer, beside, trouble, spool }) => {
+                if let Some((counters, waiting)) = writer {
+                    let waiting = ConstGauge::new(i64::try_from(waiting).unwrap_or(i64::MAX));
+                    show("berth_ledger_transactions", "Transactions tried", &count(&counters.transactions))?;
+                    show("berth_ledger_entries_committed", "Entries in committed ones", &count(&counters.committed))?;
+                    show("berth_ledger_transactions_halved", "Those with a refused row", &count(&counters.halved))?;
+                    show("berth_ledger_quarantined", "Entries put aside", &count(&counters.quarantined))?;
+                    show("berth_ledger_queue_entries", "Entries that wait for a transaction", &waiting)?;
+                }
+                let up = ConstGauge::new(i64::from(trouble.is_none()));
+                let level = |counter: &AtomicU64| {
+                    ConstGauge::new(i64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(i64::MAX))
+                };
+                show("berth_ledger_database_up", "1 where the database takes entries", &up)?;
+                show("berth_ledger_entries_spooled", "Entries that the spool took instead", &count(&beside.spooled))?;
+                show("berth_ledger_records_unspooled", "Records that only a status carries", &count(&beside.carried_alone))?;
+                show("berth_ledger_entries_replayed", "Entries brought into the database later", &count(&beside.replayed))?;
+                show("berth_ledger_entries_behind", "Entries on the spool that it lacks", &level(&beside.behind))?;
+                spool.map_or(Ok(()), |health| spool_numbers(&mut show, &health))
             }
-            Some(Health::Spool(health)) => {
-                let poisoned = ConstGauge::new(i64::from(health.poisoned.is_some()));
-                // Every crash leaves a torn end, and nobody has to look at it.
-                let damages = health.damages.iter().filter(|damage| !damage.is_tail()).count();
-                let damages = ConstGauge::new(i64::try_from(damages).unwrap_or(i64::MAX));
-                show("berth_spool_poisoned", "1 where nothing is acknowledged any more", &poisoned)?;
-                show("berth_spool_damages", "Damaged places in the journal when it was opened", &damages)?;
-                show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))
-            }
+            Some(Health::Spool(health)) => spool_numbers(&mut show, &health),
         }
     }
+}
+
+fn spool_numbers(
+    show: &mut dyn FnMut(&str, &str, &dyn EncodeMetric) -> fmt::Result,
+    health: &spool::Health,
+) -> fmt::Result {
+    let poisoned = ConstGauge::new(i64::from(health.poisoned.is_some()));
+    // Every crash leaves a torn end, and nobody has to look at it.
+    let damages = health.damages.iter().filter(|damage| !damage.is_tail()).count();
+    let damages = ConstGauge::new(i64::try_from(damages).unwrap_or(i64::MAX));
+    show("berth_spool_poisoned", "1 where nothing is acknowledged any more", &poisoned)?;
+    show("berth_spool_damages", "Damaged places in the journal when it was opened", &damages)?;
+    show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))
 }
 
 #[cfg(test)]
@@ -184,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_spool_shows_its_numbers_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { database: None, spool: dir.path().to_owned(), writer: "berth-0".to_owned() };
+        let config = Config::new(None, dir.path().to_owned(), "berth-0".to_owned());
         let metrics = Metrics::default();
         assert!(!metrics.text().unwrap().contains("berth_spool"), "it is not open yet");
         let ledger = Ledger::open(&config).await.unwrap();

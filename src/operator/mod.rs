@@ -2,6 +2,7 @@
 //!
 //! Owns: the order in which things start and stop. Must never: decide what happens to a service.
 
+mod bury;
 mod fence;
 pub mod http;
 pub mod leader;
@@ -53,6 +54,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const LEASE_ANSWER: Duration = Duration::from_secs(3);
 /// How long the ledger has to keep what waits when this process stops.
 const CLOSING: Duration = Duration::from_secs(5);
+/// How often what nobody tells of is looked at: tombstones that another leader left.
+const RESYNC: Duration = Duration::from_secs(600);
 /// How long to wait before the ledger is opened again.
 const REOPEN: Duration = Duration::from_secs(3);
 
@@ -192,11 +195,11 @@ impl Operator {
 
     /// Until it works: a database that is away or a schema that is too old says so in `/readyz` and in the log.
     async fn open_ledger(&self) -> Option<Ledger> {
-        let config = ledger::Config {
-            database: self.config.database.clone(),
-            spool: self.config.spool.clone(),
-            writer: format!("{}/{}", self.cluster, self.config.pod),
-        };
+        let config = ledger::Config::new(
+            self.config.database.clone(),
+            self.config.spool.clone(),
+            format!("{}/{}", self.cluster, self.config.pod),
+        );
         loop {
             match Ledger::open(&config).await {
                 Ok(ledger) => return Some(ledger),
@@ -268,6 +271,7 @@ impl Operator {
             watch::owners(Api::all(client.clone()), caches.budgets.clone(), budgets_writer).boxed(),
             watch::residents(Api::all(client.clone()), caches.namespaces.clone(), namespaces_writer, store.clone())
                 .boxed(),
+            watch::carrying(ledger.news(), tenants.clone()).boxed(),
         ]);
         let children = {
             let shares = Arc::clone(&shares);
@@ -285,6 +289,8 @@ impl Operator {
             context: Context {
                 recorder: Recorder::new(writing.clone(), reporter),
                 client: writing,
+                home: self.config.namespace.clone(),
+                tombstones: signal::Sender::new(0),
                 cluster: self.cluster,
                 tenants,
                 caches,
@@ -307,6 +313,7 @@ impl Operator {
                 future::pending::<()>().await;
             }
         };
+        let burying = bury::run(Arc::clone(&worker));
         let work = Controller::for_shared_stream(main, store)
             .with_config(controller::Config::default().concurrency(CONCURRENCY))
             .reconcile_on(children)
@@ -317,8 +324,8 @@ impl Operator {
                 }
                 future::ready(())
             });
-        let (synced, work) = (pin!(synced), pin!(work));
-        future::select(synced, work).await;
+        let (synced, work, burying) = (pin!(synced), pin!(work), pin!(burying));
+        future::select(future::select(synced, burying), work).await;
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use futures::{Stream, StreamExt, future, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource, core::DeserializeGuard};
 use kube_runtime::{
     WatchStreamExt,
@@ -85,6 +86,27 @@ pub(super) fn residents(
             Touched::Everything => tenants.state(),
         };
         stream::iter(residents.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
+    })
+}
+
+/// Whenever the ledger has news: every TenantContainer whose status carries records, or says that some are not synced.
+pub(super) fn carrying(
+    news: tokio::sync::watch::Receiver<u64>,
+    tenants: Cache<TenantContainer>,
+) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send {
+    let moved = stream::unfold(news, |mut news| async {
+        // An end means that the ledger never has any.
+        news.changed().await.ok()?;
+        Some(((), news))
+    });
+    moved.flat_map(move |()| {
+        let carrying = tenants.filter(|tenant| {
+            tenant.status.as_ref().is_some_and(|status| {
+                let unsynced = |condition: &Condition| condition.type_ == "LedgerSynced" && condition.status == "False";
+                !status.ledger.pending.is_empty() || status.conditions.iter().any(unsynced)
+            })
+        });
+        stream::iter(carrying.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
     })
 }
 

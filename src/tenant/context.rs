@@ -10,12 +10,14 @@ use std::{
 
 use kube::Client;
 use kube_runtime::events::Recorder;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{apply::ChildError, cache::Cache, observe::Caches, rivals::Rivals, show::ShowError, view::fingerprint};
 use crate::{
     api::TenantContainer,
     ledger::{Ledger, LedgerError, Micros, Snapshot},
+    tombstone::TombstoneError,
 };
 
 /// The objects themselves.
@@ -25,6 +27,10 @@ pub type Tenants = Cache<TenantContainer>;
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Berth's own namespace, where tombstones are.
+    pub home: String,
+    /// Moves whenever a tombstone was written: somebody has to look after it.
+    pub tombstones: watch::Sender<u64>,
     /// Uid of the namespace `kube-system`.
     pub cluster: Uuid,
     /// The TenantContainers.
@@ -87,6 +93,9 @@ pub enum PassError {
     /// The ledger did not take a record; children are as they should be, but nothing new is shown.
     #[error("the new state is not shown")]
     Ledger(#[from] LedgerError),
+    /// What goes with the object has no other home yet: its finalizer stays.
+    #[error(transparent)]
+    Tombstone(#[from] TombstoneError),
     /// A pass that takes more hops than a life has.
     #[error("{0} takes more hops than a life has; this is a defect of Berth")]
     Endless(String),
@@ -102,6 +111,7 @@ impl PassError {
             Self::Show(ShowError::Gone(_)) => "Gone",
             Self::Show(ShowError::Api { .. }) => "StatusNotWritten",
             Self::Ledger(error) => error.reason(),
+            Self::Tombstone(_) => "TombstoneNotWritten",
             Self::Endless(_) => "Endless",
         }
     }

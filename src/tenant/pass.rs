@@ -15,11 +15,12 @@ use tracing::{debug, info, warn};
 
 use super::{
     apply::{self, Applied},
-    audit,
+    audit, carried,
     context::{Context, Done, PassError},
     course::Course,
-    disagree,
-    health::Trouble,
+    disagree::{self, Way},
+    ending,
+    health::{Failure, Trouble},
     mounts,
     observe::Observed,
     plan::{self, Hop, Standing, Verdict},
@@ -33,8 +34,8 @@ use crate::{
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
     ledger::{
-        Backend, Entry, LedgerError, Micros, Outcome, Record, Seal,
-        protocol::{ShowTests, show_tests},
+        Backend, Entry, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
+        protocol::{Database, PendingStep, ShowTests, Showing, after_append, may_clear_pending, show_tests},
         visible,
     },
     lifecycle::State,
@@ -42,6 +43,8 @@ use crate::{
 
 /// The most hops that one pass takes. A life has no more in a row; a pass that would take more is wrong somewhere.
 const MAX_HOPS: usize = 6;
+/// How often it is asked which way the next record goes: import, follow, aside, and once more where something moved.
+const MAX_WAYS: usize = 6;
 /// How often an object is looked at when nothing happens: a safety net, which writes nothing.
 const RESYNC: Duration = Duration::from_secs(600);
 /// How soon a refused object is looked at again: what stands in its way is another object.
@@ -60,7 +63,9 @@ pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, P
     let rival = context.rivals.reserve(&object).err();
     let around = Surroundings { cluster: context.cluster, namespace: &namespace, rival: rival.as_ref() };
     match validate::validate(&object, around) {
-        Ok(tenant) => Pass { context, object, done: Done { look_again: RESYNC, ..Done::default() } }.run(tenant).await,
+        Ok(tenant) => {
+            Pass { context, object, done: Done { look_again: RESYNC, ..Done::default() }, last: None }.run(tenant).await
+        }
         Err(refusal) => refuse(context, &object, &refusal).await,
     }
 }
@@ -69,11 +74,14 @@ struct Pass<'a> {
     context: &'a Context,
     object: Arc<TenantContainer>,
     done: Done,
+    /// The last record that this pass has shown.
+    last: Option<Record>,
 }
 
 impl Pass<'_> {
     async fn run(mut self, mut tenant: Tenant) -> Result<Done, PassError> {
         self.hold().await?;
+        self.clear(&mut tenant).await;
         let mut observed = self.context.caches.observe(&tenant);
         mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
         // Side by side: children never wait for the ledger, and what they were before decides what the request is called.
@@ -86,7 +94,7 @@ impl Pass<'_> {
             Ok(Some(request)) => {
                 self.done.records += 1;
                 tenant.shown.status.operation = Some(request);
-                Ok(Some(self.context.ledger.backend()))
+                Ok(None)
             }
             Err(PassError::Ledger(error)) => Err(error),
             Err(other) => return Err(other),
@@ -123,6 +131,42 @@ impl Pass<'_> {
             self.done.writes += 1;
         }
         Ok(())
+    }
+
+    /// What the status carries goes from it once the database has all of it (rules 2 and 3). The next write shows that.
+    async fn clear(&self, tenant: &mut Tenant) {
+        let ledger = &self.context.ledger;
+        if tenant.shown.status.ledger.pending.is_empty() || !ledger.is_current() {
+            return;
+        }
+        let (records, unreadable) = carried::read(&tenant.shown.status);
+        if let Some(why) = unreadable {
+            return warn!(uid = %tenant.target.uid, why, "status.ledger.pending cannot be read and is left as it is");
+        }
+        let links: Vec<_> = records.iter().map(|record| link(record.head())).collect();
+        // Once to find out what is missing, once to see that it is there.
+        for _ in 0..2 {
+            let database = match ledger.compare(&tenant.target, tenant.shown.head, &records).await {
+                Ok(compared) => compared.database,
+                Err(error) => return warn!(uid = %tenant.target.uid, error = error.explain(), "pending records stay"),
+            };
+            match (may_clear_pending(&links, &database), database) {
+                (PendingStep::Clear, _) => {
+                    for record in &records {
+                        ledger.vouch(&tenant.target, record);
+                    }
+                    return tenant.shown.status.ledger.pending.clear();
+                }
+                (PendingStep::Keep, Database::Answered(reading)) => {
+                    let missing = |record: &&Record| reading.missing.contains(&link(record.head()));
+                    let missing: Vec<Record> = records.iter().filter(missing).cloned().collect();
+                    if !matches!(ledger.bring(&tenant.target, &missing).await, Ok(true)) {
+                        return;
+                    }
+                }
+                (PendingStep::Keep | PendingStep::Nothing, _) => return,
+            }
+        }
     }
 
     /// Children as they should be.
@@ -182,23 +226,41 @@ impl Pass<'_> {
         now: Micros,
     ) -> Result<Entered, PassError> {
         let seal = self.seal(now)?;
-        let record = record::transition(tenant, hop).seal(seal, tenant.shown.head);
-        let snapshot = record::snapshot(tenant, observed, Some(hop.transition.to()), record.head(), seal.epoch, now);
-        let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
-        match self.submit(entry).await? {
-            Outcome::Durable(_) | Outcome::Away(_) => {
-                self.context.told.note(&snapshot);
-                Ok(Entered::Now(record))
-            }
-            Outcome::Adopt(ahead) => {
-                let ahead = disagree::one_ahead(&self.context.client, tenant, *ahead).await?;
-                info!(uid = %tenant.target.uid, "the ledger was one record ahead; it is shown now");
-                Ok(Entered::Before(ahead))
-            }
-            Outcome::Elsewhere { head, shown_is_ancestor } => {
-                Err(disagree::elsewhere(&self.context.client, tenant, head, shown_is_ancestor).await)
-            }
+        let slots_left = carried::slots_left(&tenant.shown.status);
+        if slots_left == 0 && !self.context.ledger.is_up() {
+            return Err(disagree::full(tenant).into());
         }
+        let (mut draft, mut aside) = (record::transition(tenant, hop), false);
+        for _ in 0..MAX_WAYS {
+            let state = draft.to.or(tenant.shown.state);
+            let record = draft.clone().seal(seal, tenant.shown.head);
+            let snapshot = record::snapshot(tenant, observed, state, record.head(), seal.epoch, now);
+            let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
+            let outcome =
+                if aside { self.context.ledger.set_aside(entry).await } else { self.context.ledger.submit(entry).await };
+            let showing = match outcome? {
+                Outcome::Durable(_) => Showing::Show,
+                Outcome::Away(certain) => after_append(certain, slots_left),
+                Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
+                    let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
+                    match disagree::resolve(self.context, tenant, seal, present).await? {
+                        Way::Show(record) => return Ok(Entered { record, carried: false, before: true }),
+                        Way::Append { superseded: Some(head) } => draft = record::superseded(tenant, head),
+                        Way::Append { superseded: None } => {}
+                        Way::Aside => aside = true,
+                    }
+                    continue;
+                }
+            };
+            self.done.records += 1;
+            self.context.told.note(&snapshot);
+            return match showing {
+                Showing::Show => Ok(Entered { record, carried: false, before: false }),
+                Showing::ShowCarried => Ok(Entered { record, carried: true, before: false }),
+                Showing::NotShown => Err(disagree::full(tenant).into()),
+            };
+        }
+        Err(PassError::Endless(tenant.target.to_string()))
     }
 
     /// Shows a durable record. The next plan starts from the tenant that comes back.
@@ -209,21 +271,22 @@ impl Pass<'_> {
         entered: Entered,
         standing: &Standing,
     ) -> Result<Tenant, PassError> {
-        let (record, standing) = match entered {
-            Entered::Now(record) => (record, standing.clone()),
+        let Entered { record, carried, before } = entered;
+        let standing = if before {
             // What led to it is not what was seen now.
-            Entered::Before(record) => (
-                record,
-                Standing::OnTheWay {
-                    reason: "LedgerAhead",
-                    message: "the ledger had this state already; what follows from it comes next".to_owned(),
-                },
-            ),
+            Standing::OnTheWay {
+                reason: "LedgerAhead",
+                message: "the ledger had this state already; what follows from it comes next".to_owned(),
+            }
+        } else {
+            standing.clone()
         };
         let envelope = record.envelope();
         tenant.shown.state = envelope.to.or(tenant.shown.state);
         tenant.shown.head = record.head();
-        tenant.shown.since = Some(envelope.at);
+        if envelope.kind == Kind::Transition {
+            tenant.shown.since = Some(envelope.at);
+        }
         match self.finish(&mut tenant, &standing, envelope.at).await {
             // The audit has the request unfinished until the next pass tells again; the state itself is durable.
             Err(PassError::Ledger(error)) => {
@@ -231,7 +294,15 @@ impl Pass<'_> {
             }
             other => other?,
         }
-        let kept = Kept::In(self.context.ledger.backend());
+        if carried {
+            tenant.shown.status.ledger.pending.push(record.bytes().to_owned());
+        }
+        let trouble = self.context.ledger.trouble();
+        let kept = if tenant.shown.status.ledger.pending.is_empty() {
+            Kept::In(self.context.ledger.backend())
+        } else {
+            Kept::Away(trouble.as_ref())
+        };
         let mut shown = status::of(&tenant, observed, &standing, kept, envelope.at);
         status::advance(&mut shown, &record);
         self.write_status(&tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
@@ -243,6 +314,7 @@ impl Pass<'_> {
         let message = record::detail(&record, record::MESSAGE).unwrap_or_default();
         self.publish(&envelope.reason, &message, envelope.to == Some(State::Failed));
         tenant.shown.status = shown;
+        self.last = Some(record);
         Ok(tenant)
     }
 
@@ -274,13 +346,18 @@ impl Pass<'_> {
                 }
             }
         }
+        let trouble = self.context.ledger.trouble();
         let kept = match (&error, kept) {
             (Some(error), _) => Kept::Not(error),
+            _ if !tenant.shown.status.ledger.pending.is_empty() => Kept::Away(trouble.as_ref()),
             (None, Ok(Some(backend))) => Kept::In(backend),
             (None, _) if condition(&before, "LedgerSynced") == Some("False") => Kept::In(self.context.ledger.backend()),
             (None, _) => Kept::AsBefore,
         };
         let standing = match (&error, &verdict.hop) {
+            (Some(error @ LedgerError::Full { .. }), _) => {
+                Standing::Stuck(Failure { reason: error.reason(), message: error.to_string() })
+            }
             // What is not durable is not shown, in conditions no more than in the phase.
             (Some(error), Some(hop)) => Standing::OnTheWay {
                 reason: error.reason(),
@@ -320,8 +397,14 @@ impl Pass<'_> {
         let is_bare =
             tenant.orphaning || apply::remove(&self.context.client, &self.context.caches, tenant, observed).await?;
         if is_bare {
+            let now = (self.context.clock)();
+            let epoch = self.seal(now)?.epoch;
+            let is_buried = ending::settle(self.context, tenant, self.last.as_ref(), epoch, now).await?;
             show::release(&self.context.client, &tenant.target, &self.object).await?;
-            self.done.writes += 1;
+            self.done.writes += 1 + u32::from(is_buried);
+            if is_buried {
+                self.context.tombstones.send_modify(|times| *times += 1);
+            }
             self.context.told.forget(tenant.target.uid);
         }
         Ok(self.done)
@@ -340,12 +423,13 @@ struct Brought {
     trouble: Option<Trouble>,
 }
 
-/// A record that the ledger has.
-enum Entered {
-    /// By this pass.
-    Now(Record),
-    /// By one that could not show it.
-    Before(Record),
+/// A record that may be shown.
+struct Entered {
+    record: Record,
+    /// The status has to carry it.
+    carried: bool,
+    /// The ledger has it from one that could not show it, or made it to name what happened to the chain.
+    before: bool,
 }
 
 async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refusal) -> Result<Done, PassError> {

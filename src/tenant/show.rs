@@ -51,6 +51,11 @@ pub(super) async fn status(
         let deletion = &object.metadata.deletion_timestamp;
         operations.push(json!({"op": "test", "path": "/metadata/deletionTimestamp", "value": deletion}));
     }
+    let carried = object.status.as_ref().map_or(&[][..], |status| &status.ledger.pending);
+    if status.ledger.pending.len() < carried.len() {
+        // What goes from there is in the database; what somebody else has added is not.
+        operations.push(json!({"op": "test", "path": "/status/ledger/pending", "value": carried}));
+    }
     operations.push(json!({"op": "replace", "path": "/status", "value": status}));
     let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
     api.patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
@@ -74,8 +79,10 @@ pub(super) async fn release(client: &Client, target: &Target, object: &TenantCon
     let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
     let Some(place) = finalizers.iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(()) };
     let path = format!("/metadata/finalizers/{place}");
+    let head = object.status.as_ref().map_or("", |status| status.ledger.head.as_str());
     let operations = json!([
         {"op": "test", "path": "/metadata/uid", "value": target.uid},
+        {"op": "test", "path": "/status/ledger/head", "value": head},
         {"op": "test", "path": path, "value": FINALIZER},
         {"op": "remove", "path": path},
     ]);

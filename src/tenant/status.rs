@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::tenant_container::{LedgerStatus, TenantContainerStatus},
-    ledger::{Backend, LedgerError, Micros, Record, visible},
+    ledger::{Backend, Kind, LedgerError, Micros, Record, visible},
     lifecycle::{Goal, State},
 };
 
@@ -27,6 +27,8 @@ pub enum Kept<'a> {
     AsBefore,
     /// Durable there.
     In(Backend),
+    /// On the spool and in the status, until the database takes it: this is why it does not.
+    Away(Option<&'a LedgerError>),
     /// Not recorded: nothing new is shown.
     Not(&'a LedgerError),
 }
@@ -79,6 +81,14 @@ pub fn of(
             backend = Some(name.to_owned());
             conditions.set("LedgerSynced", true, name, message);
         }
+        Kept::Away(trouble) => {
+            let records = before.ledger.pending.len();
+            let carried = format!("its last records ({records}) are kept by the spool and this status");
+            match trouble {
+                Some(error) => conditions.set("LedgerSynced", false, error.reason(), &format!("{carried}: {error}")),
+                None => conditions.set("LedgerSynced", false, "Replaying", &format!("{carried}, on their way")),
+            }
+        }
         Kept::Not(error) => conditions.set("LedgerSynced", false, error.reason(), &error.to_string()),
     }
     TenantContainerStatus {
@@ -122,7 +132,9 @@ pub fn advance(status: &mut TenantContainerStatus, record: &Record) {
     if let Some(revision) = record::detail(record, record::REVISION) {
         status.revision = Some(revision);
     }
-    status.since = Some(rfc3339(envelope.at));
+    if envelope.kind == Kind::Transition {
+        status.since = Some(rfc3339(envelope.at));
+    }
     status.ledger.sequence = i64::try_from(envelope.seq).unwrap_or(i64::MAX);
     status.ledger.head = record.hash().to_string();
 }

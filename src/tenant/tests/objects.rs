@@ -17,13 +17,13 @@ use kube_runtime::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::watch};
 use uuid::Uuid;
 
 use super::server::Server;
 use crate::{
     api::TenantContainer,
-    ledger::{Config, Ledger, Micros, Reader, Record},
+    ledger::{Config, Ledger, Micros, Reader, Record, simulated::Database},
     lifecycle::State,
     tenant::{
         Context, Done, PassError, Told,
@@ -123,6 +123,15 @@ type Feed = Box<dyn FnMut(&Server)>;
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// With a database beside the spool.
+    pub(super) fn beside(database: &Database) -> Self {
+        Self::with(Some(database))
+    }
+
+    fn with(database: Option<&Database>) -> Self {
         let server = Server::default();
         server.put(NAMESPACE, serde_json::from_value(json!({"metadata": {
             "name": "acme", "uid": "6ba7b811-9dad-41d1-80b4-00c04fd430c8", "labels": {"berth.dev/tenant-org": "acme"}}})).unwrap());
@@ -131,8 +140,13 @@ impl World {
         server.put(OBJECT, object);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let spool = tempfile::tempdir().unwrap();
-        let config = Config { database: None, spool: spool.path().to_owned(), writer: "test".to_owned() };
-        let ledger = runtime.block_on(Ledger::open(&config)).unwrap();
+        let config = Config::new(None, spool.path().to_owned(), "test".to_owned());
+        let ledger = runtime.block_on(async {
+            match database {
+                None => Ledger::open(&config).await.unwrap(),
+                Some(database) => Ledger::simulated(database, &config).await,
+            }
+        });
         let (now, epoch) = (Arc::new(AtomicI64::new(START)), Arc::new(AtomicU64::new(1)));
         let operator = {
             let _entered = runtime.enter();
@@ -346,6 +360,8 @@ impl Operator {
         let context = Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            home: "berth-system".to_owned(),
+            tombstones: watch::Sender::new(0),
             cluster: CLUSTER,
             tenants: Cache::new(tenants.as_reader()),
             caches,

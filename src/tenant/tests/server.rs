@@ -181,6 +181,11 @@ impl Server {
     fn carry_out(&self, method: &Method, kind: &str, path: &str, body: Value) -> Result<Value, (u16, String)> {
         let mut kept = self.kept();
         let place = path.strip_suffix("/status").unwrap_or(path).to_owned();
+        if *method == Method::GET && place.ends_with("/configmaps") {
+            let below = kept.objects.range(format!("{place}/")..format!("{place}0"));
+            let items: Vec<Value> = below.map(|(_, object)| object.clone()).collect();
+            return Ok(json!({"metadata": {}, "items": items}));
+        }
         if *method == Method::GET {
             return kept.objects.get(&place).cloned().ok_or((404, format!("{place} not found")));
         }
@@ -198,8 +203,32 @@ impl Server {
                 if !wanted.is_null() && *wanted != before["metadata"]["uid"] {
                     return Err((409, "the uid is another one".to_owned()));
                 }
+                let wanted = &body["preconditions"]["resourceVersion"];
+                if !wanted.is_null() && *wanted != before["metadata"]["resourceVersion"] {
+                    return Err((409, "the version is another one".to_owned()));
+                }
                 kept.objects.remove(&place);
                 return Ok(before);
+            }
+            (&Method::POST, _) => {
+                let place = format!("{place}/{}", body["metadata"]["name"].as_str().unwrap());
+                if kept.objects.contains_key(&place) {
+                    return Err((409, format!("{place} already exists")));
+                }
+                let mut object = body;
+                object["metadata"]["uid"] = json!(Uuid::new_v4());
+                object["metadata"]["resourceVersion"] = json!(version);
+                kept.objects.insert(place, object.clone());
+                return Ok(object);
+            }
+            (&Method::PUT, _) => {
+                let before = before.ok_or((404, "not found".to_owned()))?;
+                if body["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] {
+                    return Err((409, "the version is another one".to_owned()));
+                }
+                let mut object = body;
+                object["metadata"]["uid"] = before["metadata"]["uid"].clone();
+                object
             }
             (_, "application/apply-patch+yaml") => applied(before, body)?,
             (_, "application/json-patch+json") => {

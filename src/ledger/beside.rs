@@ -1,0 +1,301 @@
+//! The ledger where a database is configured: database first, within a budget; else the spool, and afterwards the database.
+//!
+//! Owns: which of the two an entry goes to, the copies in the spool's tail, and that nobody waits for a database that is
+//! away (rule 4). Must never: show anything, or decide what follows when chains differ (`protocol`).
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+};
+use tracing::{info, warn};
+
+use super::{
+    entry::{Entry, Outcome, Target},
+    error::LedgerError,
+    postgres::Standing,
+    protocol::{Certain, Mark},
+    record::Record,
+    remote::Remote,
+    replay,
+    spool::{ShownMark, Spool},
+};
+
+/// How long a commit may take before the same bytes go to the spool (design: the ledger's budget).
+pub const BUDGET: Duration = Duration::from_millis(300);
+/// How long something that nothing waits for may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How soon a spool that could not be opened is tried again.
+const REOPEN: Duration = Duration::from_secs(3);
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub(super) shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the door and the tasks behind it share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) remote: Remote,
+    pub(super) shelf: Shelf,
+    budget: Duration,
+    pub(super) counters: Counters,
+    /// Moves whenever the database has come to have everything that this replica's spool holds.
+    pub(super) news: watch::Sender<u64>,
+}
+
+/// What was done beside the ordinary, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Entries that the database did not take in time and the spool did.
+    pub spooled: AtomicU64,
+    /// Records that neither took: the status alone carries them.
+    pub carried_alone: AtomicU64,
+    /// Entries that replay has brought into the database.
+    pub replayed: AtomicU64,
+    /// Entries that are still to be brought there.
+    pub behind: AtomicU64,
+}
+
+impl Beside {
+    /// Needs no database that answers, and no spool that can be written: both are looked for in the background.
+    pub(super) fn start(remote: Remote, dir: PathBuf, writer: String, budget: Duration) -> Self {
+        let shared = Arc::new(Shared {
+            remote,
+            shelf: Shelf::default(),
+            budget,
+            counters: Counters::default(),
+            news: watch::Sender::new(0),
+        });
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&shared).look_after_spool(dir, writer)),
+            tokio::spawn(replay::run(Arc::clone(&shared))),
+        ];
+        Self { shared, tasks: Mutex::new(tasks) }
+    }
+
+    /// Keeps an entry where it can be kept in time.
+    pub(super) async fn submit(&self, entry: Entry) -> Result<Outcome, LedgerError> {
+        let shared = &self.shared;
+        if shared.remote.is_up() {
+            match tokio::time::timeout(shared.budget, shared.remote.submit(entry.clone())).await {
+                Ok(Ok(outcome)) => {
+                    if matches!(outcome, Outcome::Durable(_)) {
+                        shared.shelf.keep_later(vec![entry]);
+                    }
+                    return Ok(outcome);
+                }
+                Ok(Err(error)) if error.is_about_the_entry() => return Err(error),
+                Ok(Err(_)) => {}
+                Err(_) => shared.remote.missed(),
+            }
+        }
+        self.set_aside(entry).await
+    }
+
+    /// Keeps an entry without the database.
+    pub(super) async fn set_aside(&self, entry: Entry) -> Result<Outcome, LedgerError> {
+        let counters = &self.shared.counters;
+        let is_chained = matches!(entry, Entry::Chained { .. } | Entry::Carried { .. });
+        match self.shared.shelf.keep(entry).await {
+            Ok(Outcome::Durable(_)) => {
+                counters.spooled.fetch_add(1, Ordering::Relaxed);
+                Ok(Outcome::Away(Certain::Spool))
+            }
+            // Another account of an operation's phase stands there.
+            Ok(other) => Ok(other),
+            Err(error) if is_chained => {
+                warn!(reason = error.reason(), error = error.explain(), "only the status can carry a record");
+                counters.carried_alone.fetch_add(1, Ordering::Relaxed);
+                Ok(Outcome::Away(Certain::Nowhere))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a question to the database; none where it does not answer in time.
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<Option<T>, LedgerError> {
+        if !self.shared.remote.is_up() {
+            return Ok(None);
+        }
+        match tokio::time::timeout(self.shared.budget, question).await {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(error)) if error.is_about_the_entry() => Err(error),
+            Ok(Err(_)) => Ok(None),
+            Err(_) => {
+                self.shared.remote.missed();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Brings records into the database that a status or a tombstone carried, and keeps them in the own tail. False
+    /// where the database did not take them.
+    pub(super) async fn bring(&self, target: &Target, records: &[Record]) -> Result<bool, LedgerError> {
+        let carried = |record: &Record| Entry::Carried { record: record.clone(), target: target.clone() };
+        let entries: Vec<_> = records.iter().map(carried).collect();
+        if !self.shared.remote.is_up() {
+            return Ok(false);
+        }
+        match tokio::time::timeout(PATIENCE, self.shared.remote.import(entries.clone())).await {
+            Ok(Ok(_)) => {
+                self.shared.shelf.keep_later(entries);
+                Ok(true)
+            }
+            Ok(Err(error)) if error.is_about_the_entry() => Err(error),
+            Ok(Err(_)) => Ok(false),
+            Err(_) => {
+                self.shared.remote.missed();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Notes on the spool that an ending was shown, with copies of what the status carries (rules 5 and 6).
+    pub(super) async fn note_shown(&self, mark: ShownMark, copies: Vec<Entry>) -> Mark {
+        let noted = async {
+            for copy in copies {
+                self.shared.shelf.keep(copy).await?;
+            }
+            self.shared.shelf.get()?.note_mark(mark).await
+        };
+        match noted.await {
+            Ok(()) => Mark::Noted,
+            Err(error) => {
+                warn!(reason = error.reason(), error = error.explain(), "an ending could not be noted on the spool");
+                Mark::Impossible
+            }
+        }
+    }
+
+    /// Whether the database is there and has everything that this replica's spool holds.
+    pub(super) fn is_current(&self) -> bool {
+        let behind = |spool: Spool| {
+            let progress = spool.progress();
+            progress.last > progress.acknowledged
+        };
+        self.shared.remote.is_up() && !self.shared.shelf.get().is_ok_and(behind)
+    }
+
+    /// Why the database takes nothing at the moment.
+    pub(super) fn trouble(&self) -> Option<LedgerError> {
+        match &*self.shared.remote.standing().borrow() {
+            Standing::Up => None,
+            Standing::Down(error) => Some(error.clone()),
+            Standing::Connecting => Some(LedgerError::Connecting),
+        }
+    }
+
+    /// Whether nobody is left who could have what the database lacks: every spool that it knows is replayed, or was
+    /// declared gone (rule 6).
+    pub(super) async fn spools_exhausted(&self) -> bool {
+        let mut spools = match self.ask(self.shared.remote.spools()).await {
+            Ok(Some(spools)) => spools.into_iter(),
+            Ok(None) | Err(_) => return false,
+        };
+        self.is_current() && spools.all(|spool| spool.gone || spool.acknowledged >= spool.last)
+    }
+
+    pub(super) async fn close(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        self.shared.remote.close().await;
+        if let Ok(spool) = self.shared.shelf.get()
+            && let Err(error) = spool.close().await
+        {
+            tracing::error!(error = error.explain(), "the spool did not close; it is repaired at the next start");
+        }
+    }
+}
+
+impl Shared {
+    /// Opens the spool, again and again until it can be opened.
+    async fn look_after_spool(self: Arc<Self>, dir: PathBuf, writer: String) {
+        loop {
+            let (folder, name) = (dir.clone(), writer.clone());
+            let opened = tokio::task::spawn_blocking(move || Spool::open(&folder, &name)).await;
+            match opened.unwrap_or(Err(LedgerError::Closed)) {
+                Ok(spool) => {
+                    let progress = spool.progress();
+                    info!(
+                        entries = progress.last.saturating_sub(progress.first.saturating_sub(1)),
+                        to_replay = progress.last.saturating_sub(progress.acknowledged),
+                        "the spool is open"
+                    );
+                    return self.shelf.put(Ok(spool));
+                }
+                Err(error) => {
+                    warn!(reason = error.reason(), error = error.explain(), "the spool cannot be opened; trying again");
+                    self.shelf.put(Err(error));
+                }
+            }
+            tokio::time::sleep(REOPEN).await;
+        }
+    }
+
+    /// Waits until the database is there.
+    pub(super) async fn up(&self) {
+        // The sender lives as long as the remote, which is here.
+        let _ = self.remote.standing().wait_for(|standing| matches!(standing, Standing::Up)).await;
+    }
+}
+
+/// The spool, once it could be opened.
+#[derive(Debug)]
+pub(super) struct Shelf(watch::Sender<Result<Spool, LedgerError>>);
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self(watch::Sender::new(Err(LedgerError::Connecting)))
+    }
+}
+
+impl Shelf {
+    fn put(&self, spool: Result<Spool, LedgerError>) {
+        self.0.send_replace(spool);
+    }
+
+    /// The spool, or why there is none.
+    pub(super) fn get(&self) -> Result<Spool, LedgerError> {
+        self.0.borrow().clone()
+    }
+
+    /// The spool, as soon as there is one.
+    pub(super) async fn opened(&self) -> Option<Spool> {
+        let mut receiver = self.0.subscribe();
+        let opened = receiver.wait_for(Result::is_ok).await.ok()?;
+        opened.as_ref().ok().cloned()
+    }
+
+    /// Waits until the first try to open it has ended, one way or the other.
+    pub(super) async fn tried(&self) {
+        let _ = self.0.subscribe().wait_for(|spool| !matches!(spool, Err(LedgerError::Connecting))).await;
+    }
+
+    async fn keep(&self, entry: Entry) -> Result<Outcome, LedgerError> {
+        self.get()?.keep(entry).await
+    }
+
+    /// Copies for the tail. Without a spool there is no tail: what is in the database is safe there.
+    pub(super) fn keep_later(&self, entries: Vec<Entry>) {
+        if let Ok(spool) = self.get() {
+            spool.keep_later(entries);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Looks after tombstones and noted endings: when the database is there again, and when one was written.
+//!
+//! Owns: when that happens. Must never: decide what becomes of one (`tombstone`, `ledger::protocol`).
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tracing::warn;
+
+use super::Worker;
+use crate::tombstone;
+
+/// How soon tombstones that are left are looked at again.
+const AGAIN: Duration = Duration::from_secs(15);
+
+/// Works until it is dropped.
+pub(super) async fn run(worker: Arc<Worker>) -> Infallible {
+    // Whether an object is gone is asked of the API server itself, but an operator that has not read anything yet has no
+    // business with it.
+    worker.synced().await;
+    let context = &worker.context;
+    let (mut news, mut written, mut rewinds) =
+        (context.ledger.news(), context.tombstones.subscribe(), context.ledger.rewinds());
+    // The ledger may have been rewound while nobody looked.
+    rewinds.mark_changed();
+    loop {
+        news.borrow_and_update();
+        written.borrow_and_update();
+        if context.ledger.is_current() && rewinds.has_changed().unwrap_or(false) {
+            rewinds.borrow_and_update();
+            tombstone::repair(&context.client, context.cluster, &context.ledger).await;
+        }
+        let now = (context.clock)();
+        let left = tombstone::settle(&context.client, &context.home, context.cluster, &context.ledger, now).await;
+        if let Err(error) = &left {
+            warn!(error = error as &dyn std::error::Error, "tombstones could not be looked at; trying again");
+        }
+        let wait = if matches!(left, Ok(0)) { super::RESYNC } else { AGAIN };
+        tokio::select! {
+            Ok(()) = news.changed() => {}
+            Ok(()) = written.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}

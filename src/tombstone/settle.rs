@@ -1,0 +1,178 @@
+//! What follows from endings that were shown, once the database is there: tombstones go, heads are put back.
+//!
+//! The steps are the protocol's ([`may_remove_tombstone`], [`marked_head_repair`]); here they get what was seen.
+//! Must never: decide, or take a tombstone away that somebody has changed since it was read.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{Stone, TombstoneError, all, remove};
+use crate::{
+    api::TenantContainer,
+    ledger::{
+        Entry, Hash, Head, Ledger, LedgerError, Micros, Record, ShownMark, Target, head, link,
+        protocol::{
+            Database, Mark, MarkedHead, MarkedStep, ObjectSeen, TombstoneStep, marked_head_repair, may_remove_tombstone,
+        },
+    },
+};
+
+/// The most steps between a tombstone and its removal: import, mark, close, remove, and one more where something moved.
+const STEPS: usize = 6;
+
+/// A step that could not be taken; the next round tries again.
+#[derive(Debug, thiserror::Error)]
+enum SettleError {
+    #[error(transparent)]
+    Tombstone(#[from] TombstoneError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the object of a tombstone could not be read")]
+    Object(#[source] Box<kube::Error>),
+}
+
+/// Looks at every tombstone in `namespace`; answers with how many are left.
+pub async fn settle(
+    client: &Client,
+    namespace: &str,
+    cluster: Uuid,
+    ledger: &Ledger,
+    now: Micros,
+) -> Result<usize, TombstoneError> {
+    let mut left = 0;
+    for map in all(client, namespace).await? {
+        let name = map.metadata.name.clone().unwrap_or_default();
+        let stone = match Stone::decode(&map) {
+            Ok(stone) => stone,
+            Err(error) => {
+                warn!(%error, "a tombstone cannot be read");
+                left += 1;
+                continue;
+            }
+        };
+        match bury(client, namespace, cluster, ledger, &map, &stone, now).await {
+            Ok(true) => info!(name, uid = %stone.target.uid, records = stone.records.len(), "a tombstone is settled"),
+            Ok(false) => left += 1,
+            Err(error) => {
+                warn!(name, error = &error as &dyn std::error::Error, "a tombstone stays until the next look");
+                left += 1;
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// Whether the tombstone could be removed.
+async fn bury(
+    client: &Client,
+    namespace: &str,
+    cluster: Uuid,
+    ledger: &Ledger,
+    map: &ConfigMap,
+    stone: &Stone,
+    now: Micros,
+) -> Result<bool, SettleError> {
+    let Stone { target, terminal, epoch, records } = stone;
+    for _ in 0..STEPS {
+        let Some((marked, missing)) = seen(client, cluster, ledger, target, *terminal, *epoch, records).await? else {
+            return Ok(false);
+        };
+        let mark = match ledger.mark_of(target) {
+            Some(mark) if mark.terminal == *terminal => Mark::Noted,
+            _ => Mark::NotNoted,
+        };
+        match may_remove_tombstone(&marked, Some(&missing), mark) {
+            TombstoneStep::Keep => return Ok(false),
+            TombstoneStep::Import(links) => {
+                let wanted = |record: &&Record| links.iter().any(|link| head(link) == record.head());
+                let there: Vec<Record> = records.iter().filter(wanted).cloned().collect();
+                if there.is_empty() || !ledger.bring(target, &there).await? {
+                    return Ok(false);
+                }
+            }
+            TombstoneStep::NoteMark => {
+                let mark = ShownMark { target: target.clone(), terminal: *terminal, epoch: *epoch, at: now };
+                let copy = |record: &Record| Entry::Carried { record: record.clone(), target: target.clone() };
+                if ledger.note_shown(mark, records.iter().map(copy).collect()).await != Mark::Noted {
+                    return Ok(false);
+                }
+            }
+            TombstoneStep::Close { from } => {
+                if ledger.put_head(target, from.as_ref().map(head), *terminal, *epoch).await?.is_none() {
+                    return Ok(false);
+                }
+            }
+            TombstoneStep::Remove => {
+                remove(client, namespace, map).await?;
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// After the database was rewound: puts the ends of the chains of objects that are gone back to the endings that this
+/// replica has noted.
+pub async fn repair(client: &Client, cluster: Uuid, ledger: &Ledger) {
+    for mark in ledger.marks() {
+        let ShownMark { target, terminal, epoch, at: _ } = &mark;
+        let done = async {
+            let Some((marked, _)) = seen(client, cluster, ledger, target, *terminal, *epoch, &[]).await? else {
+                return Ok(());
+            };
+            if let MarkedStep::Close { from } = marked_head_repair(&marked) {
+                let put = ledger.put_head(target, from.as_ref().map(head), *terminal, *epoch).await?;
+                info!(uid = %target.uid, ?put, "the end of a chain is put back to the ending that was shown");
+            }
+            Ok::<_, SettleError>(())
+        };
+        if let Err(error) = done.await {
+            debug!(uid = %target.uid, error = &error as &dyn std::error::Error, "an ending is looked at again later");
+        }
+    }
+}
+
+/// What is known of the ending `terminal`, and which of `records` the database lacks. None: it does not answer.
+async fn seen(
+    client: &Client,
+    cluster: Uuid,
+    ledger: &Ledger,
+    target: &Target,
+    terminal: Head,
+    epoch: u64,
+    records: &[Record],
+) -> Result<Option<(MarkedHead<Hash>, Vec<crate::ledger::protocol::Link<Hash>>)>, SettleError> {
+    let Some(ending) = ledger.ending(target, terminal).await? else { return Ok(None) };
+    let Database::Answered(reading) = ledger.compare(target, terminal, records).await?.database else {
+        return Ok(None);
+    };
+    let marked = MarkedHead {
+        terminal: link(terminal),
+        epoch,
+        object: look(client, cluster, target, terminal).await?,
+        stored: ending.stored,
+        head: ending.head.map(link),
+        closed: ending.closed_epoch,
+        descent: ending.descent,
+    };
+    Ok(Some((marked, reading.missing)))
+}
+
+/// By a quorum read of that very object.
+async fn look(client: &Client, cluster: Uuid, target: &Target, terminal: Head) -> Result<ObjectSeen, SettleError> {
+    if target.cluster != cluster {
+        return Ok(ObjectSeen::Unknown);
+    }
+    let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
+    let object = api.get_opt(&target.name).await.map_err(|source| SettleError::Object(Box::new(source)))?;
+    let same = object.filter(|object| object.metadata.uid.as_deref() == Some(&target.uid.to_string()));
+    Ok(match same {
+        None => ObjectSeen::Gone,
+        Some(object) => match object.status {
+            Some(status) if status.ledger.head == terminal.hash.to_string() => ObjectSeen::Present,
+            _ => ObjectSeen::CameBack,
+        },
+    })
+}
