@@ -18,6 +18,7 @@ use super::{
     postgres::{Ending, Facts, FactsHead, Imported, Standing, StoredSpool},
     protocol::{Descent, Line},
     record::{Head, Kind, Micros, Record},
+    verify::{Report, Verifier},
     view::{ChainId, Stored, StoredHead},
 };
 use crate::lifecycle::State;
@@ -110,10 +111,6 @@ impl Database {
         }
     }
 
-    pub(crate) fn is_fair(&self) -> bool {
-        self.kept().weather == Weather::Fair
-    }
-
     /// The answers to the next writes are lost.
     pub(crate) fn lose_answers(&self, writes: u32) {
         self.kept().lost_answers = writes;
@@ -134,8 +131,16 @@ impl Database {
         }
     }
 
-    /// Every record of every chain, as the verification reads them.
-    pub(crate) fn chains(&self) -> Vec<Stored> {
+    /// What its records prove.
+    pub(crate) fn verify(&self) -> Report {
+        let mut verifier = Verifier::new(self.heads());
+        for stored in self.chains() {
+            verifier.take(stored);
+        }
+        verifier.finish()
+    }
+
+    fn chains(&self) -> Vec<Stored> {
         let kept = self.kept();
         let stored = |record: &Record| Stored {
             chain: ChainId { cluster: record.envelope().cluster, uid: record.envelope().uid },
@@ -148,8 +153,7 @@ impl Database {
         kept.tables.records.values().map(stored).collect()
     }
 
-    /// The end of every chain.
-    pub(crate) fn heads(&self) -> Vec<StoredHead> {
+    fn heads(&self) -> Vec<StoredHead> {
         let kept = self.kept();
         let row = |(&(cluster, uid), row): (&Chain, &Row)| StoredHead { chain: ChainId { cluster, uid }, head: row.head };
         kept.tables.heads.iter().map(row).collect()

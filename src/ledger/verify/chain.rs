@@ -324,6 +324,8 @@ impl Told {
 
     fn leaves(&self, state: Known) -> Known {
         match (self.to, self.kind) {
+            // It says where the chain goes on, also where that is the very beginning.
+            (to, Kind::Resolution) => Known::Is(to),
             (Some(to), _) => Known::Is(Some(to)),
             (None, Kind::Lost | Kind::Import | Kind::Checkpoint) => Known::Not,
             (None, _) => state,

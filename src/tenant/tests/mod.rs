@@ -6,6 +6,7 @@ mod interrupted;
 mod lives;
 mod objects;
 mod others;
+mod outages;
 mod plan;
 mod server;
 mod status;

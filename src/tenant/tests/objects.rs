@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use kube::Resource;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use super::server::Server;
 use crate::{
     api::TenantContainer,
-    ledger::{Config, Ledger, Micros, Reader, Record, simulated::Database},
+    ledger::{Config, Health, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
     lifecycle::State,
     tenant::{
         Context, Done, PassError, Told,
@@ -34,6 +35,7 @@ use crate::{
         validate::{self, Refusal, Surroundings, Tenant},
         view::NamespaceView,
     },
+    tombstone,
 };
 
 pub(super) const UID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
@@ -83,6 +85,7 @@ pub(super) fn no_status() -> Value {
 pub(super) const OBJECT: &str = "/apis/berth.dev/v1alpha1/namespaces/acme/tenantcontainers/search";
 pub(super) const STATEFUL_SET: &str = "/apis/apps/v1/namespaces/acme/statefulsets/search";
 pub(super) const SERVICE: &str = "/api/v1/namespaces/acme/services/search";
+pub(super) const TOMBSTONES: &str = "/api/v1/namespaces/berth-system/configmaps";
 pub(super) const CLAIMS: &str = "/api/v1/namespaces/acme/persistentvolumeclaims";
 const NAMESPACE: &str = "/api/v1/namespaces/acme";
 const PODS: &str = "/api/v1/namespaces/acme/pods";
@@ -106,9 +109,17 @@ pub(super) struct World {
     pub(super) ended: Option<Ended>,
     epoch: Arc<AtomicU64>,
     operator: Operator,
+    database: Option<Database>,
     spool: TempDir,
     // Last: the ledger's tasks end before it.
     runtime: Runtime,
+}
+
+/// A replica that does not work at the moment.
+pub(super) struct Leader {
+    operator: Operator,
+    epoch: Arc<AtomicU64>,
+    spool: TempDir,
 }
 
 /// What is in the operator's memory, and is lost with it.
@@ -123,15 +134,20 @@ type Feed = Box<dyn FnMut(&Server)>;
 
 impl World {
     pub(super) fn new() -> Self {
-        Self::with(None)
+        Self::with(None, "")
     }
 
     /// With a database beside the spool.
     pub(super) fn beside(database: &Database) -> Self {
-        Self::with(Some(database))
+        Self::with(Some(database), "")
     }
 
-    fn with(database: Option<&Database>) -> Self {
+    /// With a database, and a spool that cannot be opened until [`Self::repair_spool`].
+    pub(super) fn without_spool(database: &Database) -> Self {
+        Self::with(Some(database), "broken/spool")
+    }
+
+    fn with(database: Option<&Database>, folder: &str) -> Self {
         let server = Server::default();
         server.put(NAMESPACE, serde_json::from_value(json!({"metadata": {
             "name": "acme", "uid": "6ba7b811-9dad-41d1-80b4-00c04fd430c8", "labels": {"berth.dev/tenant-org": "acme"}}})).unwrap());
@@ -140,7 +156,10 @@ impl World {
         server.put(OBJECT, object);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let spool = tempfile::tempdir().unwrap();
-        let config = Config::new(None, spool.path().to_owned(), "test".to_owned());
+        if !folder.is_empty() {
+            std::fs::write(spool.path().join("broken"), "no folder").unwrap();
+        }
+        let config = Config::new(None, spool.path().join(folder), "test".to_owned());
         let ledger = runtime.block_on(async {
             match database {
                 None => Ledger::open(&config).await.unwrap(),
@@ -152,7 +171,79 @@ impl World {
             let _entered = runtime.enter();
             Operator::start(&server, ledger, Arc::clone(&now), Arc::clone(&epoch))
         };
-        Self { server, now, reports: BTreeMap::new(), ended: None, epoch, operator, spool, runtime }
+        let database = database.cloned();
+        Self { server, now, reports: BTreeMap::new(), ended: None, epoch, operator, database, spool, runtime }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        self.database.as_ref().unwrap()
+    }
+
+    /// The volume is well again.
+    pub(super) fn repair_spool(&self) {
+        let broken = self.spool.path().join("broken");
+        std::fs::remove_file(&broken).unwrap();
+        std::fs::create_dir(&broken).unwrap();
+        let ledger = self.operator.context.ledger.clone();
+        self.wait("the spool is open", || {
+            matches!(ledger.health(), Health::Database { spool: Some(_), .. })
+        });
+    }
+
+    /// The database is there; what statuses and tombstones carry is brought into it.
+    pub(super) fn settle_ledger(&mut self) {
+        let ledger = self.operator.context.ledger.clone();
+        for _ in 0..3 {
+            self.wait("the database has everything that the spool holds", || ledger.is_current());
+            self.pass();
+            self.settle();
+        }
+        let context = &self.operator.context;
+        self.runtime.block_on(async {
+            tombstone::repair(&context.client, CLUSTER, &ledger).await;
+            for _ in 0..2 {
+                tombstone::settle(&context.client, &context.home, CLUSTER, &ledger, Micros(START)).await.unwrap();
+            }
+        });
+    }
+
+    /// Another object has something to tell, so that a batch is written.
+    pub(super) fn another_object_changes(&self) {
+        let ledger = self.operator.context.ledger.clone();
+        self.runtime.block_on(ledger.submit(Sample::new(99).operation(1))).unwrap();
+    }
+
+    /// Another replica with a spool of its own, over the same API server and database.
+    pub(super) fn another_leader(&self) -> Leader {
+        let spool = tempfile::tempdir().unwrap();
+        let config = Config::new(None, spool.path().to_owned(), "other".to_owned());
+        let ledger = self.runtime.block_on(Ledger::simulated(self.database(), &config));
+        let epoch = Arc::new(AtomicU64::new(1_000));
+        let _entered = self.runtime.enter();
+        let operator = Operator::start(&self.server, ledger, Arc::clone(&self.now), Arc::clone(&epoch));
+        Leader { operator, epoch, spool }
+    }
+
+    /// The other one works from now on.
+    pub(super) fn swap(&mut self, other: &mut Leader) {
+        std::mem::swap(&mut self.operator, &mut other.operator);
+        std::mem::swap(&mut self.epoch, &mut other.epoch);
+        std::mem::swap(&mut self.spool, &mut other.spool);
+    }
+
+    fn wait(&self, what: &str, until: impl Fn() -> bool) {
+        let waited = self.runtime.block_on(tokio::time::timeout(Duration::from_secs(20), async {
+            while !until() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }));
+        waited.unwrap_or_else(|_| panic!("it did not come to pass that {what}"));
+    }
+
+    /// Whether everything that the ledger promises holds of the database.
+    pub(super) fn verify_database(&self, database: &Database, what: &str) {
+        let report = database.verify();
+        assert!(report.is_clean(), "{what}: {report:#?}");
     }
 
     pub(super) fn object(&self) -> Value {

@@ -1,0 +1,355 @@
+//! The database goes away, at any moment and in any way, and comes back: nothing stops, nothing is lost, nothing is twice.
+//!
+//! The real pass, the real spool and the real replay, over an API server and a database in memory that fail on command.
+
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{
+    objects::{CLUSTER, Ended, OBJECT, TOMBSTONES, UID, World, condition, no_status},
+    server::Cut,
+};
+use crate::{
+    ledger::{
+        Record,
+        simulated::{Database, Weather},
+    },
+    tenant::carried::SLOTS,
+};
+
+/// Everything that a user can ask for, one after the other; `before` is told of each request that comes.
+fn live(world: &mut World, mut before: impl FnMut(&mut World, usize)) {
+    before(world, 0);
+    world.run();
+    before(world, 1);
+    world.edit(|spec| spec["image"] = json!("engine:2"));
+    world.run();
+    before(world, 2);
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.run();
+    before(world, 3);
+    world.edit(|spec| spec["desiredState"] = json!("Running"));
+    world.run();
+    before(world, 4);
+    world.delete();
+    world.run();
+    world.run();
+}
+
+/// What a record tells, without the moment, the leader and what the spelling of the request's name depends on.
+fn gist(record: &Record) -> String {
+    let envelope = record.envelope();
+    let state = envelope.to.map_or("", |state| state.as_str());
+    format!("{} {state} {} {:?}", envelope.seq, envelope.reason, envelope.operation)
+}
+
+fn told(database: &Database) -> Vec<String> {
+    database.records().iter().map(gist).collect()
+}
+
+/// A life in which nothing fails: what every other one has to come to.
+fn undisturbed() -> (Vec<String>, u64) {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    live(&mut world, |_, _| {});
+    assert_eq!(world.server.get(OBJECT), None, "a whole life");
+    (told(&database), database.audit_entries())
+}
+
+/// After everything is over: the database has it all, once, and nothing is carried any more.
+fn settled(world: &mut World, database: &Database, what: &str) {
+    database.set(Weather::Fair);
+    world.settle_ledger();
+    assert_eq!(world.server.list(TOMBSTONES), Vec::<Value>::new(), "{what}: tombstones are left");
+    assert_eq!(world.object()["status"]["ledger"]["pending"].as_array().map_or(0, Vec::len), 0, "{what}: pending");
+    world.verify_database(database, what);
+}
+
+#[rstest]
+#[case::from_the_beginning(0)]
+#[case::from_the_release_on(1)]
+#[case::from_the_stop_on(2)]
+#[case::from_the_start_on(3)]
+#[case::from_the_deletion_on(4)]
+fn what_happens_while_the_database_is_away_is_in_it_afterwards(#[case] from: usize) {
+    let (states, audit) = undisturbed();
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    live(&mut world, |_, request| {
+        if request == from {
+            database.set(Weather::Away);
+        }
+    });
+    assert_eq!(world.server.get(OBJECT), None, "nothing waited for the database, the finalizer neither");
+    assert_eq!(world.server.list(TOMBSTONES).len(), 1);
+    assert!(told(&database).len() < states.len());
+    settled(&mut world, &database, "away");
+    assert_eq!((told(&database), database.audit_entries()), (states, audit));
+    assert!(database.closed(CLUSTER, UID.parse().unwrap()).is_some(), "its end is known to be one");
+}
+
+#[test]
+fn a_silent_database_costs_one_budget_and_then_nothing() {
+    let (states, audit) = undisturbed();
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    live(&mut world, |_, request| {
+        if request == 1 {
+            database.set(Weather::Silent);
+        }
+    });
+    assert_eq!(world.server.get(OBJECT), None);
+    settled(&mut world, &database, "silent");
+    assert_eq!((told(&database), database.audit_entries()), (states, audit));
+}
+
+#[test]
+fn what_a_status_carries_goes_once_the_database_has_it() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    database.set(Weather::Away);
+    world.run();
+    let object = world.object();
+    assert_eq!(object["status"]["phase"], "Running", "shown as ever");
+    assert_eq!(object["status"]["ledger"]["pending"].as_array().unwrap().len(), 2);
+    assert_eq!(condition(&object, "LedgerSynced").0, "False");
+    assert_eq!(condition(&object, "Ready").0, "True", "the service does not suffer");
+    assert_eq!(database.records().len(), 0);
+    database.set(Weather::Fair);
+    world.settle_ledger();
+    let object = world.object();
+    assert_eq!(object["status"]["ledger"]["pending"], json!([]));
+    assert_eq!(condition(&object, "LedgerSynced"), ("True".into(), "Database".into()));
+    assert_eq!(database.records().len(), 2);
+    assert!(database.records().iter().all(|record| record.details().is_some()), "replayed with their details");
+    world.verify_database(&database, "back");
+    // Nothing is left to be done.
+    let writes = world.server.writes().len();
+    world.pass();
+    assert_eq!(world.server.writes().len(), writes);
+}
+
+#[rstest]
+#[case::the_operator_ends_before_it(Cut::Before)]
+#[case::the_operator_ends_after_it(Cut::After)]
+#[case::the_answer_is_lost(Cut::Lost)]
+fn a_life_without_the_database_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
+    let (states, audit) = undisturbed();
+    let writes = {
+        let database = Database::default();
+        let mut world = World::beside(&database);
+        live(&mut world, |_, request| database.set(if request == 1 { Weather::Away } else { Weather::Fair }));
+        world.server.writes().len()
+    };
+    assert!(writes > 20, "{writes} writes are no life");
+    for write in 0..writes {
+        let database = Database::default();
+        let mut world = World::beside(&database);
+        database.set(Weather::Away);
+        world.server.cut_after(write, how);
+        live(&mut world, |_, _| {});
+        let what = format!("cut at write {write}");
+        assert_eq!(world.server.get(OBJECT), None, "{what}: it never came to its end");
+        settled(&mut world, &database, &what);
+        assert_eq!(told(&database), states, "{what}");
+        assert_eq!(database.audit_entries(), audit, "{what}");
+    }
+}
+
+#[test]
+fn an_answer_of_the_database_that_is_lost_at_any_write_doubles_nothing() {
+    let (states, audit) = undisturbed();
+    for request in 0..5 {
+        for answers in 1..4 {
+            let database = Database::default();
+            let mut world = World::beside(&database);
+            live(&mut world, |_, at| {
+                if at == request {
+                    database.lose_answers(answers);
+                }
+            });
+            let what = format!("{answers} answers lost at request {request}");
+            assert_eq!(world.server.get(OBJECT), None, "{what}");
+            settled(&mut world, &database, &what);
+            assert_eq!(told(&database), states, "{what}");
+            assert_eq!(database.audit_entries(), audit, "{what}");
+        }
+    }
+}
+
+#[test]
+fn without_database_and_spool_the_status_carries_everything() {
+    let database = Database::default();
+    let mut world = World::without_spool(&database);
+    database.set(Weather::Away);
+    world.run();
+    assert_eq!(world.object()["status"]["phase"], "Running");
+    assert_eq!(world.object()["status"]["ledger"]["pending"].as_array().unwrap().len(), 2);
+    world.delete();
+    world.run();
+    world.run();
+    assert_eq!(world.server.get(OBJECT), None, "deleting waits for neither");
+    assert_eq!(world.server.list(TOMBSTONES).len(), 1);
+    database.set(Weather::Fair);
+    world.repair_spool();
+    world.settle_ledger();
+    assert_eq!(world.server.list(TOMBSTONES), Vec::<Value>::new());
+    let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
+    assert_eq!(reasons, ["Accepted", "AllReplicasReady", "Draining", "ScaledToZero", "Deleted"]);
+    world.verify_database(&database, "without a spool");
+}
+
+#[test]
+fn a_full_status_shows_nothing_more_and_its_service_goes_on() {
+    let (database, mut world) = (Database::default(), World::beside(&Database::default()));
+    drop(database);
+    let database = world.database().clone();
+    database.set(Weather::Away);
+    world.run();
+    for n in 0..SLOTS {
+        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
+        world.run();
+    }
+    let object = world.object();
+    assert_eq!(object["status"]["ledger"]["pending"].as_array().unwrap().len(), SLOTS);
+    assert_eq!(condition(&object, "Stalled"), ("True".into(), "LedgerFull".into()));
+    let image = &world.stateful_set().unwrap()["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(*image, format!("engine:{}", SLOTS + 1), "its children are looked after as ever");
+    settled(&mut world, &database, "full");
+    world.run();
+    assert_eq!(condition(&world.object(), "Ready").0, "True");
+    assert_eq!(condition(&world.object(), "Stalled").0, "False");
+    world.verify_database(&database, "full");
+}
+
+#[test]
+fn an_api_server_restored_to_an_older_state_keeps_both_branches() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    let before = world.object();
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.run();
+    assert_eq!(world.object()["status"]["phase"], "Stopped");
+    // The restore brings back what was there when the service ran.
+    world.server.put(OBJECT, before.clone());
+    world.start_operator_again();
+    world.run();
+    let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
+    // What it shows is that it runs; whatever is true of its pods follows as ever.
+    assert!(reasons.contains(&"ApiRewound".to_owned()), "{reasons:?}");
+    assert_eq!(reasons.iter().filter(|reason| *reason == "ApiRewound").count(), 1);
+    assert_eq!(reasons[..4], ["Accepted", "AllReplicasReady", "Draining", "ScaledToZero"], "{reasons:?}");
+    world.verify_database(&database, "restored");
+}
+
+#[test]
+fn an_api_server_that_has_lost_the_whole_status_goes_on_from_the_ledger() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    world.server.change(OBJECT, |object| object["status"] = no_status());
+    world.run();
+    assert_eq!(world.object()["status"]["phase"], "Running");
+    let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
+    assert_eq!(reasons.iter().filter(|reason| *reason == "ApiRewound").count(), 1, "{reasons:?}");
+    world.verify_database(&database, "status lost");
+}
+
+#[test]
+fn a_database_that_has_lost_its_last_minutes_gets_them_back() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.pass();
+    database.back_up();
+    world.run();
+    world.edit(|spec| spec["image"] = json!("engine:2"));
+    world.run();
+    let known = told(&database);
+    database.restore();
+    assert!(told(&database).len() < known.len());
+    // Nobody notices before the next batch; then everything comes back, and what is new as well.
+    world.edit(|spec| spec["image"] = json!("engine:3"));
+    world.run();
+    settled(&mut world, &database, "rewound");
+    world.run();
+    settled(&mut world, &database, "rewound");
+    let again = told(&database);
+    assert_eq!(again[..known.len()], known);
+    assert!(again.len() > known.len());
+}
+
+#[test]
+fn an_object_that_is_gone_keeps_its_ending_through_a_restore_of_the_database() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    database.back_up();
+    world.delete();
+    world.run();
+    world.run();
+    assert_eq!(world.server.get(OBJECT), None);
+    let known = told(&database);
+    database.restore();
+    world.another_object_changes();
+    settled(&mut world, &database, "rewound after an end");
+    assert_eq!(told(&database), known);
+    assert!(database.closed(CLUSTER, UID.parse().unwrap()).is_some());
+}
+
+#[test]
+fn the_outage_costs_a_pass_no_more_writes() {
+    let count = |weather: Weather| {
+        let database = Database::default();
+        let mut world = World::beside(&database);
+        database.set(weather);
+        world.run();
+        world.server.writes().len()
+    };
+    assert_eq!(count(Weather::Away), count(Weather::Fair));
+}
+
+#[test]
+fn two_leaders_over_an_outage_show_one_line() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    let mut other = world.another_leader();
+    database.set(Weather::Away);
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    // Both work on the same object, one pass each in turn, each with a spool of its own.
+    for _ in 0..12 {
+        world.pass();
+        world.swap(&mut other);
+        world.settle();
+        world.later(3);
+    }
+    database.set(Weather::Fair);
+    for _ in 0..4 {
+        world.settle_ledger();
+        world.swap(&mut other);
+    }
+    assert_eq!(world.object()["status"]["phase"], "Stopped");
+    assert_eq!(world.object()["status"]["ledger"]["pending"], json!([]));
+    let shown: Vec<String> = world
+        .server
+        .shown()
+        .iter()
+        .map(|object| object["status"]["ledger"]["head"].as_str().unwrap().to_owned())
+        .collect();
+    world.verify_database(&database, "two leaders");
+    let hashes: Vec<String> = database.records().iter().map(|record| record.hash().to_string()).collect();
+    assert!(shown.iter().filter(|head| !head.is_empty()).all(|head| hashes.contains(head)), "every shown record is there");
+}
+
+#[test]
+fn passes_end_as_they_should() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    database.set(Weather::Away);
+    world.pass();
+    assert!(matches!(world.ended, Some(Ended::Done(_))), "{:?}", world.ended);
+    assert!(world.done().look_again > Duration::ZERO);
+}
