@@ -16,10 +16,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::ledger::{LedgerError, postgres::Source};
 
+mod cluster;
 mod crds;
 mod get;
 mod home;
 mod migrate;
+mod replay;
 mod run;
 mod table;
 mod timeline;
@@ -45,6 +47,8 @@ enum Command {
     Get(get::Args),
     /// Prove that the ledger's rules held; name every violation.
     Verify(verify::Args),
+    /// Bring everything that a spool holds into the database: for the volume of a replica that is gone.
+    Replay(replay::Args),
     /// Print the CustomResourceDefinitions, or write them to a folder, one file each.
     Crds(crds::Args),
 }
@@ -93,6 +97,8 @@ enum Failure {
     Ledger(#[from] LedgerError),
     #[error("{0}")]
     Usage(String),
+    #[error("the cluster could not be read ({doing}): {why}")]
+    Cluster { doing: &'static str, why: String },
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
     #[error("cannot print as JSON: {0}")]
@@ -111,6 +117,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Crds(args) => crds::run(&args, &mut out),
         Command::Timeline(args) => timeline::run(&args, &mut out).await,
         Command::Get(args) => get::run(&args, &mut out).await,
+        Command::Replay(args) => replay::run(&args, &mut out).await,
         Command::Verify(args) => verify::run(&args, &mut out).await,
     };
     match done.and_then(|verdict| Ok(out.flush().map(|()| verdict)?)) {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Failure, Format, Verdict, home::Home, table};
+use super::{Failure, Format, Verdict, cluster, home::Home, table};
 use crate::ledger::Verified;
 
 /// Arguments of `berth verify`.
@@ -10,6 +10,12 @@ use crate::ledger::Verified;
 pub(super) struct Args {
     #[command(flatten)]
     home: Home,
+    /// Also check what the TenantContainers of the cluster that kubectl would talk to show and carry, and its tombstones.
+    #[arg(long)]
+    cluster: bool,
+    /// Namespace of the operator, where tombstones are.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "berth-system")]
+    namespace: String,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -17,7 +23,13 @@ pub(super) struct Args {
 
 /// Runs it.
 pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
-    let verified = args.home.reader().await?.verify().await?;
+    let reader = args.home.reader().await?;
+    let verified = if args.cluster {
+        let namespace = &args.namespace;
+        reader.verify_with(async || cluster::shown(namespace).await).await?
+    } else {
+        reader.verify().await?
+    };
     match args.output {
         Format::Json => json(&verified, out)?,
         Format::Table => people(&verified, out)?,
@@ -53,6 +65,7 @@ fn people(verified: &Verified, out: &mut dyn Write) -> Result<(), Failure> {
     let told = [
         (report.superseded_count, "records lost the race to be shown; they are kept beside their chain"),
         (report.details_missing, "records survived without their details"),
+        (report.carried, "records are carried by statuses or tombstones, on their way into the database"),
         (report.named_gaps, "gaps are named by a record"),
         (report.clocks_back, "times the clock went back between two records"),
         (report.epochs_back, "times the epoch went back between two records"),

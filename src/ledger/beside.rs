@@ -30,7 +30,7 @@ use super::{
 };
 
 /// How long a commit may take before the same bytes go to the spool (design: the ledger's budget).
-pub const BUDGET: Duration = Duration::from_millis(300);
+pub(super) const BUDGET: Duration = Duration::from_millis(300);
 /// How long something that nothing waits for may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon a spool that could not be opened is tried again.
@@ -252,7 +252,7 @@ impl Shared {
     /// Waits until the database is there.
     pub(super) async fn up(&self) {
         // The sender lives as long as the remote, which is here.
-        let _ = self.remote.standing().wait_for(|standing| matches!(standing, Standing::Up)).await;
+        drop(self.remote.standing().wait_for(|standing| matches!(standing, Standing::Up)).await);
     }
 }
 
@@ -285,7 +285,7 @@ impl Shelf {
 
     /// Waits until the first try to open it has ended, one way or the other.
     pub(super) async fn tried(&self) {
-        let _ = self.0.subscribe().wait_for(|spool| !matches!(spool, Err(LedgerError::Connecting))).await;
+        drop(self.0.subscribe().wait_for(|spool| !matches!(spool, Err(LedgerError::Connecting))).await);
     }
 
     async fn keep(&self, entry: Entry) -> Result<Outcome, LedgerError> {

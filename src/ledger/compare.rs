@@ -2,11 +2,13 @@
 //!
 //! Must never: decide what follows.
 
+use serde::Deserialize;
+
 use super::{
     hash::Hash,
     postgres::{Facts, FactsHead},
     protocol::{Database, DatabaseHead, Link, Reading, relate},
-    record::{Head, Record},
+    record::{Head, Kind, Record},
 };
 
 /// What a home says about one object, beside what its status shows.
@@ -38,6 +40,24 @@ impl Compared {
             closed,
         }
     }
+}
+
+/// What a record was made to replace: the one before it, or, of an `api-rewound` record, the shown head that it names.
+pub(super) fn made_on(record: &Record) -> Option<Head> {
+    let envelope = record.envelope();
+    if envelope.kind == Kind::Resolution
+        && let Some(details) = record.details()
+        && let Ok(Named { made_on: Some(head) }) = serde_json::from_str(details)
+    {
+        return Some(head).filter(|head| *head != Head::GENESIS);
+    }
+    (envelope.seq > 1).then(|| Head { sequence: envelope.seq - 1, hash: envelope.prev })
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "madeOn")]
+    made_on: Option<Head>,
 }
 
 /// A record's place, in the protocol's words.

@@ -189,7 +189,11 @@ impl Ledger {
             Home::Database(home) => {
                 home.ask(home.shared.remote.head_follows(target.cluster, target.uid, from, to)).await
             }
-            Home::Spool(spool) => spool.head_follows(target.cluster, target.uid, to).await.map(Some),
+            // Its order is the chain's: what was kept last is the end.
+            Home::Spool(spool) => {
+                let end = spool.head(target.cluster, target.uid).await?;
+                Ok(Some(end.is_some_and(|end| end.head == to)))
+            }
         }
     }
 

@@ -36,7 +36,7 @@ pub use entry::{
 };
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
-pub use reader::{Reader, Reading, Rows, Verified};
+pub use reader::{Reader, Reading, Rows, Shown, Verified};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };

@@ -2,7 +2,7 @@
 //!
 //! Owns: the questions of the reading commands, one arm for each home. Must never: write; interpret an answer.
 
-use std::{path::PathBuf, pin::Pin};
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
@@ -11,8 +11,8 @@ use super::{
     postgres,
     record::Record,
     spool::{self, read},
-    verify::{Once, Report, Verifier},
-    view::{Found, Moment, Stored, StoredHead},
+    verify::{Carried, Once, Report, Verifier},
+    view::{ChainId, Found, Moment, Stored, StoredHead},
 };
 
 /// A home to read from.
@@ -53,6 +53,17 @@ impl Verified {
     }
 }
 
+/// What a cluster shows of its objects' chains, and carries for them.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The end that each object's status shows.
+    pub heads: Vec<StoredHead>,
+    /// Records in statuses and tombstones.
+    pub carried: BTreeMap<ChainId, Carried>,
+    /// What could not be read, in words.
+    pub notes: Vec<String>,
+}
+
 /// Rows one after the other.
 pub type Rows<'a, T> = Pin<Box<dyn Stream<Item = Result<T, LedgerError>> + Send + 'a>>;
 
@@ -91,11 +102,26 @@ impl Reader {
 
     /// Proves what can be proven from this home alone.
     pub async fn verify(&self) -> Result<Verified, LedgerError> {
+        self.verify_with(async || Ok::<_, LedgerError>(Shown::default())).await
+    }
+
+    /// Proves what can be proven from this home and what the cluster shows. In a ledger that is written meanwhile, `shown`
+    /// has to be read after the heads and before the records: so it is asked for at that moment.
+    pub async fn verify_with<E: From<LedgerError>>(&self, shown: impl AsyncFnOnce() -> Result<Shown, E>) -> Result<Verified, E> {
+        let heads: Vec<_> = match self {
+            Self::Database(db) => db.heads().try_collect().await?,
+            Self::Spool(_) => vec![],
+        };
+        let shown = shown().await?;
+        Ok(self.verify_from(heads, shown).await?)
+    }
+
+    async fn verify_from(&self, heads: Vec<StoredHead>, shown: Shown) -> Result<Verified, LedgerError> {
         match self {
             Self::Database(db) => {
-                let mut verified = Verified::default();
-                let heads: Vec<_> = db.heads().try_collect().await?;
-                let verifier = verified.take(Verifier::new(heads).still_growing(), db.chains()).await?;
+                let mut verified = Verified { notes: shown.notes, ..Verified::default() };
+                let verifier = Verifier::new(heads).still_growing().with_shown(shown.heads).with_carried(shown.carried);
+                let verifier = verified.take(verifier, db.chains()).await?;
                 let later: Vec<_> = db.heads().try_collect().await?;
                 verified.report = verifier.finish_with(later);
                 verified.take_audit(db.audit()).await?;
@@ -106,11 +132,14 @@ impl Reader {
                 let claims = read::claims(dir)?;
                 let read::Answer { value: mut chains, damages } = read::chains(dir)?;
                 let (tails, damages): (Vec<_>, Vec<_>) = damages.into_iter().partition(spool::Damage::is_tail);
-                let verifier = Verifier::new(chains.heads()?).with_claims(claims.heads);
+                let verifier = Verifier::new(chains.heads()?)
+                    .with_claims(claims.heads)
+                    .with_shown(shown.heads)
+                    .with_carried(shown.carried);
                 let mut verified = Verified {
                     standalone: chains.standalone(),
                     damages: words(&damages),
-                    notes: words(&tails),
+                    notes: [words(&tails), shown.notes].concat(),
                     ..Verified::default()
                 };
                 verified.notes.extend(claims.unreadable.iter().map(|(path, why)| {

@@ -123,6 +123,12 @@ pub struct Head {
     pub hash: Hash,
 }
 
+impl Default for Head {
+    fn default() -> Self {
+        Self::GENESIS
+    }
+}
+
 impl Head {
     /// The end of a chain without records.
     pub const GENESIS: Self = Self { sequence: 0, hash: Hash::GENESIS };

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
+    compare::made_on,
     entry::{Backend, Entry, KnownHead, Outcome, Usage},
     error::LedgerError,
     hash::Hash,
@@ -162,6 +163,23 @@ impl Database {
     /// The records of one chain, by sequence.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.kept().tables.records.values().cloned().collect()
+    }
+
+    /// The hashes on the line of the only chain there is, from its beginning to its head.
+    pub(crate) fn line(&self) -> Vec<String> {
+        let kept = self.kept();
+        let mut line = vec![];
+        let mut at = kept.tables.heads.iter().next().map(|(&chain, row)| (chain, row.head));
+        while let Some((chain, head)) = at {
+            line.push(head.hash.to_string());
+            at = kept
+                .tables
+                .get(chain, head)
+                .filter(|record| record.envelope().seq > 1)
+                .map(|record| (chain, Head { sequence: head.sequence - 1, hash: record.envelope().prev }));
+        }
+        line.reverse();
+        line
     }
 
     /// How many entries its audit has.
@@ -373,19 +391,6 @@ impl Database {
     }
 
     pub(super) async fn close(&self) {}
-}
-
-/// What a record was made to replace: an `api-rewound` record names it.
-fn made_on(record: &Record) -> Option<Head> {
-    if record.envelope().kind == Kind::Resolution
-        && let Some(details) = record.details().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
-        && let Some(named) = details.get("madeOn")
-    {
-        let head: Option<Head> = serde_json::from_value(named.clone()).ok();
-        return head.filter(|head| *head != Head::GENESIS);
-    }
-    let envelope = record.envelope();
-    (envelope.seq > 1).then(|| Head { sequence: envelope.seq - 1, hash: envelope.prev })
 }
 
 impl Tables {

@@ -21,7 +21,7 @@ use crate::{
         Entry, Head, LedgerError, Outcome, Record, Seal, Snapshot, head,
         protocol::{Database, Gap, GapStep, Link, StatusRead, Step, View, may_name_lost, next_step},
     },
-    lifecycle::{Goal, State},
+    lifecycle::Goal,
 };
 
 /// The most steps before a record can be made: import, follow, read again, and each once more where something moved.

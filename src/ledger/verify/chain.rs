@@ -61,16 +61,34 @@ impl Chain {
 
     /// Takes the next record, and checks what can be checked of it alone.
     pub(super) fn take(&mut self, stored: Stored, report: &mut Report) {
-        let Stored { chain, sequence, bytes, hash, details, place } = stored;
-        report.records += 1;
-        if details.is_none() {
+        if stored.details.is_none() {
             report.details_missing += 1;
         }
-        let mut violated = |fault| report.violated(Violation { chain, sequence, fault, place: place.clone() });
-        if sequence < self.last_sequence {
-            violated(Fault::OutOfOrder);
+        if stored.sequence < self.last_sequence {
+            let Stored { chain, sequence, ref place, .. } = stored;
+            report.violated(Violation { chain, sequence, fault: Fault::OutOfOrder, place: place.clone() });
         }
-        self.last_sequence = sequence;
+        self.last_sequence = stored.sequence;
+        self.add(stored, report);
+    }
+
+    /// Takes what a status or a tombstone carries of it and the home lacks; answers whether there was any.
+    pub(super) fn carry(&mut self, records: Vec<Stored>, report: &mut Report) -> bool {
+        let before = self.links.len();
+        for stored in records {
+            if !self.links.iter().any(|link| link.head.hash == stored.hash) {
+                report.carried += 1;
+                self.add(stored, report);
+            }
+        }
+        self.links.sort_by_key(|link| link.head.sequence);
+        self.links.len() > before
+    }
+
+    fn add(&mut self, stored: Stored, report: &mut Report) {
+        let Stored { chain, sequence, bytes, hash, details, place } = stored;
+        report.records += 1;
+        let mut violated = |fault| report.violated(Violation { chain, sequence, fault, place: place.clone() });
         let told = match Record::read(&bytes, details) {
             Err(error) => {
                 violated(Fault::Altered(error.to_string()));

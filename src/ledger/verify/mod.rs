@@ -32,12 +32,22 @@ pub struct Verifier {
     heads: BTreeMap<ChainId, Head>,
     shown: BTreeMap<ChainId, Head>,
     claims: BTreeMap<ChainId, Head>,
+    carried: BTreeMap<ChainId, Carried>,
     growing: bool,
     /// Chains that went on behind their head while they were read, and how far.
     grown: BTreeMap<ChainId, Head>,
     last: Option<ChainId>,
     chain: Option<Chain>,
     report: Report,
+}
+
+/// Records of one chain that a status or a tombstone carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The end of the chain with them.
+    pub head: Head,
+    /// The records, in any order; the home may have some of them by now.
+    pub records: Vec<Stored>,
 }
 
 impl Verifier {
@@ -50,6 +60,13 @@ impl Verifier {
     #[must_use]
     pub fn with_shown(mut self, shown: impl IntoIterator<Item = StoredHead>) -> Self {
         self.shown = by_chain(shown);
+        self
+    }
+
+    /// With what statuses and tombstones carry: such a record counts as if the home had it already (rules 2 and 6).
+    #[must_use]
+    pub fn with_carried(mut self, carried: BTreeMap<ChainId, Carried>) -> Self {
+        self.carried = carried;
         self
     }
 
@@ -92,6 +109,11 @@ impl Verifier {
     /// As [`Self::finish`], in a ledger that was written meanwhile: `later` are the heads as they are now.
     pub fn finish_with(mut self, later: impl IntoIterator<Item = StoredHead>) -> Report {
         self.finish_chain();
+        // Chains of which the home has nothing yet.
+        while let Some(&id) = self.carried.keys().next() {
+            self.chain = Some(Chain::new(id));
+            self.finish_chain();
+        }
         for StoredHead { chain, head } in later {
             if self.grown.get(&chain).is_some_and(|grown| grown.sequence <= head.sequence) {
                 self.grown.remove(&chain);
@@ -124,6 +146,11 @@ impl Verifier {
             if let Some(grown) = head.filter(|_| head != before) {
                 self.grown.insert(id, grown);
             }
+        }
+        if let Some(carried) = self.carried.remove(&id)
+            && chain.carry(carried.records, &mut self.report)
+        {
+            head = Some(carried.head);
         }
         let ends = Ends { head, shown: self.shown.remove(&id), claim: self.claims.remove(&id) };
         chain.finish(ends, &mut self.report);

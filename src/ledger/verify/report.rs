@@ -30,6 +30,8 @@ pub struct Report {
     pub details_missing: u64,
     /// Places where a `lost`, `import` or `checkpoint` record says that what was before it is not here.
     pub named_gaps: u64,
+    /// Records that only a status or a tombstone has; they are on their way.
+    pub carried: u64,
     /// Places where the epoch goes back; it names a leader and decides nothing.
     pub epochs_back: u64,
     /// Places where the clock went back between two records; leaders' clocks differ.
@@ -302,6 +304,7 @@ impl Report {
             "chains": self.chains,
             "detailsMissing": self.details_missing,
             "namedGaps": self.named_gaps,
+            "carried": self.carried,
             "epochsBack": self.epochs_back,
             "clocksBack": self.clocks_back,
             "supersededCount": self.superseded_count,

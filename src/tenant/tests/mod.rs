@@ -8,6 +8,7 @@ mod objects;
 mod others;
 mod outages;
 mod plan;
+mod schedules;
 mod server;
 mod status;
 mod validate;

@@ -274,6 +274,32 @@ impl World {
         });
     }
 
+    pub(super) fn edit_if_there(&mut self, change: impl FnOnce(&mut Value)) {
+        if self.object()["metadata"]["deletionTimestamp"].is_null() && self.server.get(OBJECT).is_some() {
+            self.edit(change);
+        }
+    }
+
+    pub(super) fn delete_if_there(&mut self) {
+        if self.object()["metadata"]["deletionTimestamp"].is_null() && self.server.get(OBJECT).is_some() {
+            self.delete();
+        }
+    }
+
+    /// Where everything is, for whoever reads the log of a test.
+    pub(super) fn in_short(&self) -> String {
+        let (object, ended) = (self.object(), &self.ended);
+        let ledger = &object["status"]["ledger"];
+        let pending = ledger["pending"].as_array().map_or(0, Vec::len);
+        let database = self.database.as_ref().map(Database::records).unwrap_or_default().len();
+        format!(
+            "{} seq {} pending {pending} database {database} epoch {} {ended:?}",
+            object["status"]["phase"],
+            ledger["sequence"],
+            self.epoch.load(Ordering::Relaxed)
+        )
+    }
+
     pub(super) fn restart_service(&mut self, at: &str) {
         self.server.change(OBJECT, |object| object["metadata"]["annotations"]["berth.dev/restarted-at"] = json!(at));
     }

@@ -70,6 +70,11 @@ impl Server {
         self.kept().left = Some((writes, how));
     }
 
+    /// No cut comes any more.
+    pub(super) fn never_cut(&self) {
+        self.kept().left = None;
+    }
+
     /// Whether the cut has come.
     pub(super) fn was_cut(&self) -> bool {
         self.kept().left.is_none()

@@ -1,0 +1,154 @@
+//! Everything at random: users, pods, the API server, the database, the operator and a second one, in an order that a seed
+//! decides (docs/ledger.md, "The fault matrix", row 18 at the simulated level).
+//!
+//! `BERTH_SCHEDULES=N` runs so many schedules, `BERTH_SEED=S` begins with that seed; a failure names its own.
+
+use std::{collections::BTreeSet, fmt::Write as _, time::Instant};
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::{
+    objects::{Leader, OBJECT, TOMBSTONES, World},
+    server::Cut,
+};
+use crate::ledger::simulated::{Database, Weather};
+
+/// Steps of one schedule.
+const STEPS: usize = 40;
+
+#[derive(Default)]
+struct Tally {
+    runs: u64,
+    faults: u64,
+    written: u64,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn any_schedule_ends_with_one_line_of_records_and_none_lost() {
+    let (first, runs) = (setting("BERTH_SEED", 1), setting("BERTH_SCHEDULES", 40));
+    let (mut tally, began) = (Tally::default(), Instant::now());
+    for seed in first..first + runs {
+        let mut log = String::new();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| schedule(seed, &mut tally, &mut log)));
+        if let Err(panic) = done {
+            eprintln!("schedule:\n{log}");
+            eprintln!(
+                "seed {seed} fails; repeat it with: BERTH_SEED={seed} BERTH_SCHEDULES=1 \
+                 cargo test --lib any_schedule_ends_with_one_line"
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+    let Tally { runs, faults, written } = tally;
+    println!(
+        "BERTH-FAULT {}",
+        json!({"row": 18, "level": "simulated", "runs": runs, "faults": faults, "written": written, "lost": 0,
+            "doubled": 0, "seed": first, "seconds": began.elapsed().as_secs()})
+    );
+}
+
+fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
+    let mut dice = Rng::with_seed(seed);
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    let mut other: Option<Leader> = None;
+    let (mut restored, mut image) = (false, 1);
+    for _ in 0..STEPS {
+        let step = dice.u32(0..100);
+        match step {
+            0..30 => {
+                world.pass();
+                world.settle();
+            }
+            30..45 => world.pass(),
+            45..52 => world.settle(),
+            52..60 => world.later(dice.i64(1..8)),
+            60..66 => {
+                let state = if dice.bool() { "Stopped" } else { "Running" };
+                world.edit_if_there(|spec| spec["desiredState"] = json!(state));
+            }
+            66..70 => {
+                image += 1;
+                world.edit_if_there(|spec| spec["image"] = json!(format!("engine:{image}")));
+            }
+            70..78 => {
+                tally.faults += 1;
+                database.set(match dice.u32(0..4) {
+                    0 => Weather::Away,
+                    1 => Weather::Silent,
+                    _ => Weather::Fair,
+                });
+            }
+            78..82 => {
+                tally.faults += 1;
+                database.lose_answers(dice.u32(1..3));
+            }
+            82..90 => {
+                tally.faults += 1;
+                let how = [Cut::Before, Cut::After, Cut::Lost][dice.usize(0..3)];
+                world.server.cut_after(dice.usize(0..6), how);
+            }
+            90..94 => {
+                tally.faults += 1;
+                match &mut other {
+                    Some(other) => world.swap(other),
+                    None => other = Some(world.another_leader()),
+                }
+            }
+            94..96 => world.start_operator_again(),
+            96..98 if !restored => {
+                database.back_up();
+                restored = true;
+            }
+            98 if restored => {
+                tally.faults += 1;
+                database.restore();
+            }
+            _ if dice.u32(0..6) == 0 => world.delete_if_there(),
+            _ => world.pass(),
+        }
+        let _ = writeln!(log, "  {step}: {}", world.in_short());
+    }
+    world.server.never_cut();
+    database.set(Weather::Fair);
+    for _ in 0..3 {
+        world.another_object_changes();
+        world.settle_ledger();
+        world.run();
+        if let Some(other) = &mut other {
+            world.swap(other);
+        }
+    }
+    let _ = writeln!(log, "  end: {}", world.in_short());
+    let records = database.records();
+    tally.runs += 1;
+    tally.written += records.len() as u64;
+    assert_eq!(world.server.list(TOMBSTONES), Vec::<Value>::new(), "tombstones are left");
+    assert_eq!(world.object()["status"]["ledger"]["pending"].as_array().map_or(0, Vec::len), 0, "records are pending");
+    world.verify_database(&database, "at the end");
+    let stored: BTreeSet<String> = records.iter().map(|record| record.hash().to_string()).collect();
+    for shown in world.server.shown() {
+        let head = shown["status"]["ledger"]["head"].as_str().unwrap_or_default();
+        assert!(head.is_empty() || stored.contains(head), "record {head} was shown and is lost");
+    }
+    let line = database.line();
+    let mut at: Option<usize> = None;
+    for shown in world.server.shown() {
+        let head = shown["status"]["ledger"]["head"].as_str().unwrap_or_default().to_owned();
+        if head.is_empty() {
+            continue;
+        }
+        let place = line.iter().position(|hash| *hash == head);
+        assert!(place.is_some(), "record {head} was shown, and is beside the line");
+        assert!(place >= at, "what was shown went back");
+        at = place;
+    }
+    if world.server.get(OBJECT).is_none() {
+        assert_eq!(records.last().and_then(|record| record.envelope().to), Some(crate::lifecycle::State::Deleted));
+    }
+}
