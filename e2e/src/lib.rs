@@ -6,5 +6,6 @@ pub mod database;
 pub mod install;
 pub mod kubectl;
 pub mod objects;
+pub mod outage;
 pub mod scale;
 pub mod scenario;

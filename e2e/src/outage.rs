@@ -1,0 +1,141 @@
+//! The cluster's database, made unavailable in the ways that databases are, and put back.
+//!
+//! Owns: what is done to the server's processes and to the operator's role; it is undone when an [`Outage`] is dropped.
+//! Must never: touch a record.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    install,
+    kubectl::{self, Error, environment},
+};
+
+/// The role that Berth uses.
+const ROLE: &str = "berth_operator";
+
+/// How the database is unavailable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its processes are gone, without a goodbye.
+    Killed,
+    /// Its processes stand still: connections stay open, and nobody answers.
+    Frozen,
+    /// It takes no writes, as a standby after a failover.
+    ReadOnly,
+    /// It takes no more connections of this role.
+    Crowded,
+    /// The password is another one.
+    WrongPassword,
+}
+
+impl Kind {
+    /// The reason that the condition `LedgerSynced` gives; one of these.
+    pub const fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::Killed => &["DatabaseUnavailable"],
+            Self::Frozen => &["DatabaseTimedOut"],
+            Self::ReadOnly => &["DatabaseReadOnly"],
+            Self::Crowded => &["DatabaseTooManyConnections"],
+            Self::WrongPassword => &["DatabaseCredentialsRefused"],
+        }
+    }
+}
+
+/// An outage under way; over when it is dropped.
+#[derive(Debug)]
+pub struct Outage {
+    kind: Kind,
+}
+
+impl Outage {
+    /// Begins one.
+    pub fn begin(kind: Kind) -> Result<Self, Error> {
+        let outage = Self { kind };
+        match kind {
+            Kind::Killed => signal("KILL")?,
+            Kind::Frozen => signal("STOP")?,
+            Kind::ReadOnly => {
+                administer("ALTER DATABASE berth SET default_transaction_read_only = on")?;
+                cut_off()?;
+            }
+            Kind::Crowded => {
+                administer(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT 0"))?;
+                cut_off()?;
+            }
+            Kind::WrongPassword => {
+                administer(&format!("ALTER ROLE {ROLE} PASSWORD 'another-one'"))?;
+                cut_off()?;
+            }
+        }
+        Ok(outage)
+    }
+
+    /// Ends it, and says what could not be put back.
+    pub fn over(self) -> Result<(), Error> {
+        let done = self.put_back();
+        std::mem::forget(self);
+        done
+    }
+
+    fn put_back(&self) -> Result<(), Error> {
+        match self.kind {
+            Kind::Killed => {
+                let mut up = Command::new(install::top().join("e2e/cluster/up"));
+                kubectl::run(up.env("NODES", "kwok:4"), "").map(drop)
+            }
+            Kind::Frozen => signal("CONT"),
+            Kind::ReadOnly => administer(
+                "SET default_transaction_read_only = off; ALTER DATABASE berth RESET default_transaction_read_only",
+            ),
+            Kind::Crowded => administer(&format!("ALTER ROLE {ROLE} CONNECTION LIMIT -1")),
+            Kind::WrongPassword => {
+                let file = state()?.join("postgres/operator-password");
+                let password = fs::read_to_string(&file)
+                    .map_err(|source| Error::Start { command: format!("reading {}", file.display()), source })?;
+                administer(&format!("ALTER ROLE {ROLE} PASSWORD '{}'", password.trim()))
+            }
+        }
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        if let Err(error) = self.put_back() {
+            eprintln!("the database is still {:?}: {error}", self.kind);
+        }
+    }
+}
+
+fn state() -> Result<PathBuf, Error> {
+    environment("BERTH_STATE").map(PathBuf::from)
+}
+
+/// Sends a signal to every process of the server: they all work in its data folder.
+fn signal(name: &str) -> Result<(), Error> {
+    let data = state()?.join("postgres/data");
+    let works_there = |process: &Path| fs::read_link(process.join("cwd")).is_ok_and(|folder| folder == data);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let ids: Vec<String> = processes
+        .filter(|process| works_there(process))
+        .filter_map(|process| Some(process.file_name()?.to_str()?.to_owned()))
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    kubectl::run(Command::new("kill").arg(format!("-{name}")).args(ids), "").map(drop)
+}
+
+/// Open connections go on as they were: they are ended.
+fn cut_off() -> Result<(), Error> {
+    administer(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"))
+}
+
+fn administer(statement: &str) -> Result<(), Error> {
+    let mut command = Command::new("psql");
+    command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]).arg(environment("DATABASE_URL")?);
+    kubectl::run(&mut command, &format!("{statement};\n")).map(drop)
+}

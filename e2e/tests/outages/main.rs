@@ -1,0 +1,174 @@
+//! The database goes away under real services, in each way that databases do, and comes back (docs/ledger.md, "The fault
+//! matrix", the real level). One after another, since there is one database: `make scenarios`, or `. .local/env;
+//! BERTH_E2E=1 cargo test -p berth-e2e --test outages -- --test-threads 1`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+
+use std::{
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use berth_e2e::{
+    cluster, database,
+    install::{self, Home, NAMESPACE, POD},
+    kubectl::Kubectl,
+    objects::{Tenant, condition, reason},
+    outage::{Kind, Outage},
+    scenario::{Scenario, uid},
+};
+use serde_json::{Value, json};
+
+/// One at a time.
+static DATABASE: Mutex<()> = Mutex::new(());
+
+fn scenario(name: &str) -> Option<(Scenario, MutexGuard<'static, ()>)> {
+    static READY: Mutex<bool> = Mutex::new(false);
+    if !cluster::wanted(name).unwrap_or_else(|missing| panic!("{missing}")) {
+        return None;
+    }
+    let alone = DATABASE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ready = READY.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*ready {
+        install::images().unwrap();
+        install::install(Home::Database, "info").unwrap();
+        *ready = true;
+    }
+    drop(ready);
+    Some((Scenario::alone(name).unwrap(), alone))
+}
+
+fn tombstones() -> Vec<Value> {
+    let stones = Kubectl::admin().in_namespace(NAMESPACE).json(&["get", "configmap", "-l", "berth.dev/tombstone=true"]);
+    stones.unwrap()["items"].as_array().unwrap().clone()
+}
+
+fn pending(object: &Value) -> usize {
+    object["status"]["ledger"]["pending"].as_array().map_or(0, Vec::len)
+}
+
+/// Everything that was away is in the database, and both checkers agree that nothing is wrong.
+fn settled(s: &Scenario) {
+    s.eventually("nothing is carried any more", |admin| {
+        let all = admin.json(&["get", "tc"])?;
+        let carrying = all["items"].as_array().into_iter().flatten().any(|object| {
+            pending(object) > 0 || (condition(object, "LedgerSynced") != "True")
+        });
+        Ok((!carrying && tombstones().is_empty()).then_some(()))
+    })
+    .unwrap();
+    install::berth(&["verify", "--cluster"]).unwrap();
+    second_checker();
+}
+
+/// The one that knows docs/ledger.md alone.
+fn second_checker() {
+    let mut checker = Command::new("python3");
+    checker.arg(install::top().join("e2e/peers/check.py")).args(["--kubectl", "--settled"]);
+    let output = checker.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A service's whole life while the database is unavailable in this way.
+fn goes_on_without(kind: Kind) {
+    let Some((s, _alone)) = scenario(&format!("{kind:?}").to_lowercase()) else { return };
+    let kept = s.run(&Tenant::named("kept")).unwrap();
+    s.run(&Tenant::named("stopped")).unwrap();
+    let gone = s.run(&Tenant::named("gone").with("drainSeconds", 1)).unwrap();
+    let began = Instant::now();
+    let outage = Outage::begin(kind).unwrap();
+    let new = s.run(&Tenant::named("new")).unwrap();
+    assert_eq!(pending(&new), 2, "{new:#}");
+    assert_eq!(condition(&new, "LedgerSynced"), "False");
+    let told = reason(&new, "LedgerSynced");
+    assert!(kind.reasons().contains(&told) || told == "DatabaseTimedOut", "{told}");
+    s.eventually("the condition of the next state says what is wrong with the database", |admin| {
+        let restart = json!({"metadata": {"annotations": {"berth.dev/restarted-at": format!("{:?}", began.elapsed())}}});
+        admin.run(&["patch", "tc", "kept", "--type=merge", "--patch", &restart.to_string()])?;
+        let object = s.until("kept", "carries a record", |object| pending(object) > 0)?;
+        Ok(kind.reasons().contains(&reason(&object, "LedgerSynced")).then_some(()))
+    })
+    .unwrap();
+    s.change("stopped", &json!({"desiredState": "Stopped"})).unwrap();
+    s.until_ready("stopped", "Stopped").unwrap();
+    s.delete("gone").unwrap();
+    assert_eq!(tombstones().len(), 1, "the last records of what is gone have a home");
+    outage.over().unwrap();
+    settled(&s);
+    let hops = database::hops(uid(&gone)).unwrap();
+    assert_eq!(
+        hops,
+        [
+            ">pending Accepted",
+            "pending>running AllReplicasReady",
+            "running>paused Draining",
+            "paused>stopped ScaledToZero",
+            "stopped>deleted Deleted",
+        ]
+    );
+    for object in [&kept, &new, &gone] {
+        assert!(database::is_one_line(uid(object)).unwrap(), "{}", object["metadata"]["name"]);
+    }
+}
+
+#[test]
+fn a_database_that_is_killed_stops_nobody() {
+    goes_on_without(Kind::Killed);
+}
+
+#[test]
+fn a_database_that_stands_still_stops_nobody() {
+    goes_on_without(Kind::Frozen);
+}
+
+#[test]
+fn a_database_that_takes_no_writes_stops_nobody() {
+    goes_on_without(Kind::ReadOnly);
+}
+
+#[test]
+fn a_database_that_takes_no_connections_stops_nobody() {
+    goes_on_without(Kind::Crowded);
+}
+
+#[test]
+fn a_password_that_is_wrong_stops_nobody() {
+    goes_on_without(Kind::WrongPassword);
+}
+
+#[test]
+fn an_operator_that_is_killed_meanwhile_loses_nothing() {
+    let Some((s, _alone)) = scenario("killed-meanwhile") else { return };
+    let outage = Outage::begin(Kind::Killed).unwrap();
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    for round in 0..3 {
+        let object = s.run(&Tenant::named(&format!("round-{round}"))).unwrap();
+        assert_eq!(pending(&object), 2);
+        berth.run(&["delete", "pod", POD, "--grace-period=0", "--force"]).unwrap();
+        berth.run(&["rollout", "status", "statefulset/berth", "--timeout=120s"]).unwrap();
+    }
+    outage.over().unwrap();
+    settled(&s);
+    assert_eq!(database::count("SELECT count(*) FROM berth.container_status_history WHERE namespace = :'n'", &[("n", &s.namespace)]).unwrap(), 6);
+}
+
+#[test]
+fn a_spool_that_is_lost_while_the_database_is_away_takes_no_record_with_it() {
+    let Some((s, _alone)) = scenario("spool-lost") else { return };
+    let gone = s.run(&Tenant::named("gone").with("drainSeconds", 0)).unwrap();
+    let outage = Outage::begin(Kind::Killed).unwrap();
+    let new = s.run(&Tenant::named("new")).unwrap();
+    s.delete("gone").unwrap();
+    // The volume goes with everything on it; the next pod gets a new one.
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    berth.run(&["delete", "pvc", "spool-berth-0", "--wait=false"]).unwrap();
+    berth.run(&["delete", "pod", POD, "--grace-period=0", "--force"]).unwrap();
+    berth.run(&["wait", "--for=delete", "pvc/spool-berth-0", "--timeout=60s"]).unwrap_or_default();
+    berth.run(&["delete", "pod", POD, "--ignore-not-found"]).unwrap();
+    berth.run(&["rollout", "status", "statefulset/berth", "--timeout=120s"]).unwrap();
+    outage.over().unwrap();
+    settled(&s);
+    assert_eq!(database::hops(uid(&gone)).unwrap().last().unwrap(), "stopped>deleted Deleted");
+    assert_eq!(database::hops(uid(&new)).unwrap().len(), 2);
+}
