@@ -29,6 +29,7 @@ mod view;
 pub use beside::Counters;
 pub use canonical::visible;
 pub use compare::{Compared, head, link};
+pub use replay::{Replayed, once as replay_once};
 pub use spool::ShownMark;
 pub use door::{Config, Health, Ledger};
 pub use entry::{

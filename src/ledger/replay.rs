@@ -5,13 +5,19 @@
 //! is not certain to be in the database.
 
 use std::{
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
 
-use super::{beside::Shared, spool::Spool};
+use super::{
+    beside::Shared,
+    error::LedgerError,
+    postgres,
+    spool::{self, Spool},
+};
 
 /// Entries in one import.
 const STRETCH: usize = 1000;
@@ -98,6 +104,52 @@ async fn replay(shared: &Shared, spool: &Spool) -> bool {
         shared.counters.replayed.fetch_add(entries, Ordering::Relaxed);
         run.done(entries, left.saturating_sub(entries));
     }
+}
+
+/// What [`once`] came to.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// Whose spool it is.
+    pub writer: String,
+    /// Entries that were read.
+    pub entries: u64,
+    /// Those that were new to the database.
+    pub added: u64,
+    /// Those that PostgreSQL refused; they are in the quarantine.
+    pub quarantined: u64,
+    /// What could not be read, in words.
+    pub damages: Vec<String>,
+}
+
+/// Brings everything that the spool in `dir` holds into the database, as the replica that it belongs to; and, if it is
+/// `gone`, declares that nothing more is expected from it.
+pub async fn once(source: &postgres::Source, dir: &Path, gone: bool) -> Result<Replayed, LedgerError> {
+    let folder = dir.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        let writer = spool::read::writer(&folder)?;
+        Spool::open(&folder, &writer).map(|spool| (spool, writer))
+    });
+    let (spool, writer) = opened.await.map_err(|_| LedgerError::Closed)??;
+    // Its own name would be taken for a writer that comes back: this process writes under another one.
+    let home = postgres::Home::open(source, &format!("{writer}/replay")).await?;
+    let damages = spool.health().damages.iter().filter(|damage| !damage.is_tail()).map(ToString::to_string).collect();
+    let mut replayed = Replayed { writer: writer.clone(), entries: 0, added: 0, quarantined: 0, damages };
+    let mut at = spool.progress().first.saturating_sub(1);
+    while at < spool.progress().last {
+        let stretch = spool.after(at, STRETCH).await?;
+        replayed.entries += stretch.entries.len() as u64;
+        if !stretch.entries.is_empty() {
+            let imported = home.import(stretch.entries).await?;
+            replayed.added += imported.added;
+            replayed.quarantined += imported.quarantined;
+        }
+        at = stretch.up_to;
+    }
+    spool.acknowledge(at);
+    home.settle_spool(&writer, at, gone).await?;
+    home.close().await;
+    spool.close().await?;
+    Ok(replayed)
 }
 
 /// One stretch of time in which there was something to replay.

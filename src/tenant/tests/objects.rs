@@ -232,12 +232,17 @@ impl World {
     }
 
     fn wait(&self, what: &str, until: impl Fn() -> bool) {
-        let waited = self.runtime.block_on(tokio::time::timeout(Duration::from_secs(20), async {
-            while !until() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }));
-        waited.unwrap_or_else(|_| panic!("it did not come to pass that {what}"));
+        let waited = self.runtime.block_on(async {
+            let come = async {
+                while !until() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), come).await
+        });
+        waited.unwrap_or_else(|_| {
+            panic!("it did not come to pass that {what}: {:?}", self.operator.context.ledger.health())
+        });
     }
 
     /// Whether everything that the ledger promises holds of the database.
