@@ -271,7 +271,8 @@ impl Writer {
             self.rotate()?;
         }
         let mut buffer = vec![];
-        self.take_tail(&mut buffer);
+        // Whoever waits does not wait for much of the tail.
+        self.take_tail(if asked.is_empty() { BATCH_BYTES } else { BATCH_BYTES / 16 }, &mut buffer);
         let decided = self.decide(asked, &mut buffer);
         if !buffer.is_empty() {
             self.write(&buffer)?;
@@ -290,9 +291,9 @@ impl Writer {
     }
 
     /// Puts into `buffer` what the database has and this journal does not.
-    fn take_tail(&mut self, buffer: &mut Vec<u8>) {
+    fn take_tail(&mut self, bytes: usize, buffer: &mut Vec<u8>) {
         let full = self.is_full();
-        for payload in self.shared.later.take(BATCH_BYTES) {
+        for payload in self.shared.later.take(bytes) {
             match Written::decode(&payload) {
                 Ok(Kept::Entry(Entry::Usage(_))) if full => add(&self.shared.counts.usage_refused, 1),
                 Ok(kept) => {

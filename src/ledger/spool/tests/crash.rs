@@ -78,6 +78,97 @@ async fn kill_9_in_the_midst_of_appends_loses_nothing_and_doubles_nothing() {
     println!("{} acknowledged records over 4 kills, all there once", acknowledged.len());
 }
 
+const BESIDE: &str = "BERTH_TEST_SPOOL_CHILD_BESIDE";
+
+/// So little that the child rotates, trims and thins all the time.
+const TINY: Limits =
+    Limits { segment_bytes: 4 << 10, tail_age: Duration::ZERO, tail_bytes: 16 << 10, most_bytes: 64 << 10 };
+
+/// Not a test: as above, beside a database that takes everything, sooner or later, and says so.
+#[test]
+fn child_that_replays_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(BESIDE) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let spool = open_with(Path::new(&dir), TINY);
+        let seed = u128::from(std::process::id()) << 8;
+        let writers = (1..=4).map(|n| {
+            let spool = spool.clone();
+            tokio::spawn(async move {
+                let mut sample = Sample::new(seed + n);
+                for round in 0.. {
+                    let entry = sample.step();
+                    assert_eq!(spool.keep(entry.clone()).await.unwrap(), DURABLE);
+                    println!("ACK {}", record(&entry).hash());
+                    drop(spool.keep(sample.usage(round)).await);
+                    spool.keep_later(vec![sample.operation(seed + 100 * n + u128::try_from(round).unwrap())]);
+                }
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        loop {
+            spool.behind().await;
+            let stretch = spool.after(spool.progress().acknowledged, 5).await.unwrap();
+            for entry in stretch.entries.iter().filter(|entry| !matches!(entry, Entry::Usage(_))) {
+                println!("DB {}", record(entry).hash());
+            }
+            spool.acknowledge(stretch.up_to);
+            assert!(writers.iter().all(|writer| !writer.is_finished()));
+        }
+    });
+}
+
+#[tokio::test]
+async fn kill_9_beside_a_database_loses_nothing_that_only_the_journal_had() {
+    let dir = dir();
+    let (mut acknowledged, mut stored) = (vec![], std::collections::BTreeSet::new());
+    let mut trimmed = 1;
+    for round in 0..4 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "ledger::spool::tests::crash::child_that_replays_until_it_is_killed", "--nocapture"])
+            .env(BESIDE, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut seen = 0;
+        let mut take = |line: &str| {
+            // A cut line was not read by anyone.
+            let hash = |word: &str| line.split(word).nth(1).filter(|hash| hash.len() == 64).map(ToOwned::to_owned);
+            acknowledged.extend(hash("ACK "));
+            stored.extend(hash("DB "));
+        };
+        while seen < 200 + 90 * round {
+            take(&lines.next().expect("the child ended by itself").unwrap());
+            seen += 1;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines.map_while(Result::ok).for_each(|line| take(&line));
+
+        let spool = open_with(dir.path(), TINY);
+        assert_eq!(spool.health().damages.iter().filter(|damage| !damage.is_tail()).count(), 0, "round {round}");
+        let Progress { first, acknowledged: number, last } = spool.progress();
+        assert!(first >= trimmed && number >= first - 1 && last >= number, "round {round}");
+        trimmed = first;
+        let replayed = spool.after(number, usize::MAX).await.unwrap();
+        assert_eq!(replayed.up_to, last);
+        let has: std::collections::BTreeSet<_> = replayed
+            .entries
+            .iter()
+            .filter(|entry| !matches!(entry, Entry::Usage(_)))
+            .map(|entry| record(entry).hash().to_string())
+            .collect();
+        for hash in &acknowledged {
+            assert!(stored.contains(hash) || has.contains(hash), "round {round}: {hash}");
+        }
+        spool.close().await.unwrap();
+    }
+    println!("{} acknowledged, {} of them replayed, the journal begins at {trimmed}", acknowledged.len(), stored.len());
+    assert!(trimmed > 1 && !stored.is_empty());
+}
+
 #[tokio::test]
 async fn a_torn_tail_is_cut_and_kept_aside_at_every_byte() {
     let source = dir();
