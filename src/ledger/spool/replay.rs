@@ -12,8 +12,12 @@ use super::{
 };
 use crate::ledger::{entry::Entry, error::LedgerError};
 
-/// How many bytes are read at once.
-const CHUNK: usize = 4 << 20;
+/// A piece ends once it has this many bytes.
+const PIECE: usize = 4 << 20;
+/// How many bytes are read at once, where no frame is longer.
+const CHUNK: usize = 256 << 10;
+/// The longest frame.
+const LONGEST: usize = frame::FRAME_HEADER + frame::MAX_PAYLOAD;
 
 /// Durable entries in their order.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +76,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn goes_on(&self) -> bool {
-        self.next <= self.last && self.entries.len() < self.most && self.bytes < CHUNK
+        self.next <= self.last && self.entries.len() < self.most && self.bytes < PIECE
     }
 
     /// The segment that holds the next number. Where everything up to a segment is gone, that segment is next.
@@ -96,34 +100,30 @@ impl Reading<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LedgerError::spool(path, error)),
         };
-        let failed = |error| LedgerError::spool(&path, error);
-        let mut bytes = vec![0; CHUNK];
-        let mut filled = 0;
-        while filled < CHUNK {
-            match file.read_at(&mut bytes[filled..], here.position + filled as u64).map_err(failed)? {
-                0 => break,
-                read => filled += read,
-            }
+        let read = |most| read_at(&file, here.position, most).map_err(|error| LedgerError::spool(&path, error));
+        let bytes = read(CHUNK)?;
+        match self.take_from(&bytes, here) {
+            // Perhaps it is a long one.
+            None if bytes.len() == CHUNK => Ok(self.take_from(&read(LONGEST)?, here)),
+            there => Ok(there),
         }
-        bytes.truncate(filled);
+    }
+
+    /// As [`Self::quickly`], from the bytes that stand there.
+    fn take_from(&mut self, bytes: &[u8], here: Cursor) -> Option<Cursor> {
         let mut position = 0;
         // The number at `position`, which is behind `next` at the beginning of a segment.
         let mut number = here.next;
         if here.position == 0 {
-            let Ok(header) = frame::read_segment_header(&bytes) else { return Ok(None) };
-            if header.first != here.segment {
-                return Ok(None);
-            }
+            let header = frame::read_segment_header(bytes).ok().filter(|header| header.first == here.segment)?;
             (position, number) = (header.length, header.first);
         }
         let start = position;
         while self.goes_on()
-            && let Some(frame) = frame::read_frame(&bytes, position).filter(|frame| frame.number == number)
+            && let Some(frame) = frame::read_frame(bytes, position).filter(|frame| frame.number == number)
         {
             if frame.carries == Carries::Seal {
-                return Ok(
-                    Some(Cursor { segment: number, position: 0, next: self.next }).filter(|_| number == self.next)
-                );
+                return (number == self.next).then_some(Cursor { segment: number, position: 0, next: number });
             }
             position += frame.size();
             number = number.saturating_add(frame.numbers().unwrap_or(1));
@@ -132,8 +132,7 @@ impl Reading<'_> {
             }
         }
         let moved = position > start || !self.goes_on();
-        let there = Cursor { segment: here.segment, position: here.position + position as u64, next: number };
-        Ok(Some(there).filter(|_| moved))
+        moved.then_some(Cursor { segment: here.segment, position: here.position + position as u64, next: number })
     }
 
     /// Reads the whole segment and takes what is whole behind damage too. What is not there, is passed over.
@@ -180,4 +179,17 @@ impl Reading<'_> {
             Err(error) => tracing::warn!(number = frame.number, %error, "an entry cannot be read, and is not replayed"),
         }
     }
+}
+
+fn read_at(file: &File, position: u64, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
+    let mut filled = 0;
+    while filled < most {
+        match file.read_at(&mut bytes[filled..], position + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }

@@ -285,6 +285,27 @@ async fn replay_goes_around_damage_and_never_past_a_whole_entry() {
 }
 
 #[tokio::test]
+async fn an_entry_longer_than_what_is_read_at_once_is_replayed() {
+    let dir = dir();
+    let spool = Spool::open(dir.path(), "berth-0").unwrap();
+    let mut told = vec![];
+    for n in 0..6 {
+        let mut sample = Sample::new(n);
+        let Entry::Chained { record, mut snapshot } = sample.step() else { panic!() };
+        if n % 2 == 1 {
+            snapshot.spec = serde_json::json!({"note": "x".repeat(if n == 3 { 7 << 20 } else { 300 << 10 })});
+        }
+        let entry = Entry::Chained { record, snapshot };
+        spool.keep(entry.clone()).await.unwrap();
+        told.push(entry);
+    }
+    for most in [1, 2, 100] {
+        assert!(replay(&spool, most).await == told, "by {most}");
+    }
+    spool.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_tail_is_verified_record_by_record_and_read_like_any_journal() {
     let dir = dir();
     let spool = open_small(dir.path());

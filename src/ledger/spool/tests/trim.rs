@@ -123,6 +123,51 @@ async fn what_was_trimmed_is_forgotten_and_its_state_file_stays() {
     assert!(reader.verify().await.unwrap().is_clean());
 }
 
+/// Notes what is removed, and which folders are synced.
+struct Noting(Os, Mutex<Vec<PathBuf>>);
+
+impl Disk for Noting {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Append>> {
+        self.0.create(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.1.lock().unwrap().push(path.to_owned());
+        self.0.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.1.lock().unwrap().push(dir.to_owned());
+        self.0.sync_dir(dir)
+    }
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.make_dir(path)
+    }
+}
+
+#[tokio::test]
+async fn no_power_cut_leaves_a_hole_in_the_journal_where_a_later_segment_went_first() {
+    let dir = dir();
+    let disk = Arc::new(Noting(Os::default(), Mutex::default()));
+    let limits = Limits { tail_bytes: 0, ..SHORT };
+    let spool = Spool::open_on(Arc::clone(&disk) as _, Arc::default(), dir.path(), "berth-0", limits).unwrap();
+    let mut sample = Sample::new(1);
+    for _ in 0..40 {
+        spool.keep(sample.step()).await.unwrap();
+    }
+    let segments = segment_files(dir.path());
+    spool.acknowledge(40);
+    spool.close().await.unwrap();
+    let journal = dir.path().join(scan::JOURNAL);
+    let mut noted = disk.1.lock().unwrap().clone();
+    noted.retain(|path| path.starts_with(&journal));
+    let first = noted.iter().position(|path| *path == segments[0]).unwrap();
+    let removed: Vec<_> = segments[..segments.len() - 1].iter().flat_map(|gone| [gone, &journal]).collect();
+    assert!(removed.len() > 6);
+    assert_eq!(noted[first..].iter().collect::<Vec<_>>()[..removed.len()], removed[..]);
+}
+
 fn samples(entries: &[Entry]) -> Vec<i64> {
     entries.iter().filter_map(|entry| if let Entry::Usage(usage) = entry { Some(usage.value) } else { None }).collect()
 }
