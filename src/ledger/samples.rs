@@ -4,8 +4,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Actor, Draft, Entry, Head, Index, Kind, Micros, Namespace, OperationOutcome, Record, Replica, Seal, Snapshot,
-    Target,
+    Actor, Draft, Entry, Head, Index, Kind, Micros, Namespace, OperationOutcome, Record, Replica, Resource, Seal,
+    Snapshot, Target, Usage,
 };
 use crate::lifecycle::State;
 
@@ -138,6 +138,24 @@ impl Sample {
                 finished_at: None,
             }],
         }
+    }
+
+    /// Its next record as a status carried it: with its details, without a snapshot.
+    pub(crate) fn carried(&mut self) -> Entry {
+        let Entry::Chained { record, .. } = self.step() else { unreachable!("a step is chained") };
+        Entry::Carried { record, target: self.target() }
+    }
+
+    /// The `number`th sample of what its replica uses, one every 15 seconds.
+    pub(crate) fn usage(&self, number: i64) -> Entry {
+        Entry::Usage(Usage {
+            cluster: CLUSTER,
+            uid: self.uid,
+            container: Uuid::from_u128(0xb0d),
+            resource: Resource::Memory,
+            at: Micros(self.created_at + 15_000_000 * number),
+            value: 1_000_000 + number,
+        })
     }
 
     /// The start of an operation on it.

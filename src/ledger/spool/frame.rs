@@ -21,6 +21,8 @@ pub(super) const FORMAT: u16 = 1;
 pub(super) const FRAME_MAGIC: &[u8; 4] = b"\xffBR\xfe";
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_HEADER: usize = 24;
+/// Bytes of a whole frame that stands for thinned samples.
+pub(super) const THINNED: usize = FRAME_HEADER + 8;
 /// The longest payload. Kubernetes refuses objects above 1.5 MiB, of which a payload carries the spec once.
 pub(super) const MAX_PAYLOAD: usize = 8 << 20;
 /// The longest writer name, in bytes.
@@ -33,6 +35,8 @@ pub(super) enum Carries {
     Entry = 1,
     /// Nothing: the segment was ended on purpose, and nothing follows.
     Seal = 2,
+    /// How many usage samples, in a row, stood here and were thinned away (rule 6): eight bytes.
+    Thinned = 3,
 }
 
 /// A whole frame.
@@ -48,6 +52,19 @@ impl Frame<'_> {
     /// Bytes of the whole frame.
     pub(super) const fn size(&self) -> usize {
         FRAME_HEADER + self.payload.len()
+    }
+
+    /// How many numbers it stands for. None where its payload contradicts what it carries.
+    pub(super) fn numbers(&self) -> Option<u64> {
+        match self.carries {
+            Carries::Entry => Some(1),
+            Carries::Seal => Some(0),
+            Carries::Thinned => {
+                let count = u64::from_le_bytes(self.payload.try_into().ok()?);
+                // The number behind it has to exist.
+                (count > 0 && self.number.checked_add(count).is_some()).then_some(count)
+            }
+        }
     }
 }
 
@@ -121,6 +138,11 @@ pub(super) fn write_frame(into: &mut Vec<u8>, carries: Carries, number: u64, pay
     into.extend_from_slice(payload);
 }
 
+/// Appends the frame that stands for `count` samples from `number` on.
+pub(super) fn write_thinned(into: &mut Vec<u8>, number: u64, count: u64) {
+    write_frame(into, Carries::Thinned, number, &count.to_le_bytes());
+}
+
 /// The whole frame at `position`, if there is one.
 pub(super) fn read_frame(bytes: &[u8], position: usize) -> Option<Frame<'_>> {
     read_frame_numbered(bytes, position, 0..=u64::MAX)
@@ -135,6 +157,7 @@ fn read_frame_numbered(bytes: &[u8], position: usize, numbers: std::ops::RangeIn
     let carries = match header[4] {
         1 => Carries::Entry,
         2 => Carries::Seal,
+        3 => Carries::Thinned,
         _ => return None,
     };
     let length = u32::from_le_bytes(array(header, 8)?) as usize;
@@ -147,7 +170,9 @@ fn read_frame_numbered(bytes: &[u8], position: usize, numbers: std::ops::RangeIn
     let mut digest = CRC32C.digest();
     digest.update(&header[..20]);
     digest.update(payload);
-    (digest.finalize() == u32::from_le_bytes(array(header, 20)?)).then_some(Frame { carries, number, payload })
+    let frame = Frame { carries, number, payload };
+    let whole = digest.finalize() == u32::from_le_bytes(array(header, 20)?) && frame.numbers().is_some();
+    whole.then_some(frame)
 }
 
 /// What a walk over a segment's bytes meets, in their order.
@@ -161,6 +186,15 @@ pub(super) enum Met<'a> {
         number: u64,
         /// Its bytes.
         payload: &'a [u8],
+    },
+    /// Samples stood here, and were thinned away.
+    Thinned {
+        /// Where the frame begins that says so.
+        position: usize,
+        /// The number of the first.
+        number: u64,
+        /// How many.
+        count: u64,
     },
     /// The end on purpose.
     Seal,
@@ -209,6 +243,7 @@ impl<'a> Walk<'a> {
     fn take(&mut self, frame: Frame<'a>) -> Met<'a> {
         let position = self.position;
         self.position += frame.size();
+        let count = frame.numbers().unwrap_or(1);
         match frame.carries {
             Carries::Seal => {
                 self.sealed = true;
@@ -217,6 +252,10 @@ impl<'a> Walk<'a> {
             Carries::Entry => {
                 self.expected = frame.number.saturating_add(1);
                 Met::Entry { position, number: frame.number, payload: frame.payload }
+            }
+            Carries::Thinned => {
+                self.expected = frame.number.saturating_add(count);
+                Met::Thinned { position, number: frame.number, count }
             }
         }
     }

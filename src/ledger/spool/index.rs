@@ -1,17 +1,21 @@
-//! What the journal holds, in memory: the end of each chain, and who owns each state file.
+//! What the journal holds, in memory: the end of each chain, who owns each state file, and the marks.
 //!
-//! Owns: the decision what may be appended (rules 1 and 3), and what an entry changes in the picture.
+//! Owns: the decision what may be appended (rules 1 and 3), and what an entry changes in the picture. It forgets
+//! with the segments that are trimmed.
 //! Must never: do I/O. A few hundred bytes for each object; no snapshot is kept, only where it stands.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::names;
+use super::{
+    names,
+    written::{Kept, ShownMark},
+};
 use crate::{
     ledger::{
         entry::{Entry, KnownHead, Snapshot},
@@ -62,6 +66,18 @@ pub(super) struct Recent {
     pub(super) actor: Actor,
 }
 
+/// On what terms something is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Terms {
+    /// This journal is the home: only what follows its chain.
+    Home,
+    /// This journal stands beside the database: whatever comes, since others write into the same chains. Only a
+    /// second account of an operation's phase is not taken.
+    Beside,
+    /// The database has it already.
+    Tail,
+}
+
 /// What may become of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
@@ -72,6 +88,8 @@ pub(super) enum Decision {
     /// A record stands where the entry's would: in its chain, or for its operation's phase. This one, if it is in the
     /// journal.
     Taken(Place),
+    /// There is no room for it.
+    Refused,
     /// The chain ends elsewhere.
     Elsewhere {
         /// Its end.
@@ -142,6 +160,9 @@ pub(super) struct Index {
     objects: HashMap<ChainId, Object>,
     files: HashMap<StateFile, Owner>,
     epochs: HashMap<Uuid, u64>,
+    marks: HashMap<ChainId, (ShownMark, Place)>,
+    /// The first number that is still in the journal.
+    first: u64,
 }
 
 impl Index {
@@ -165,6 +186,16 @@ impl Index {
         self.files.keys()
     }
 
+    /// The last mark of an object.
+    pub(super) fn mark(&self, chain: ChainId) -> Option<&ShownMark> {
+        self.marks.get(&chain).map(|(mark, _)| mark)
+    }
+
+    /// The last mark of every object that has one.
+    pub(super) fn marks(&self) -> impl Iterator<Item = &ShownMark> {
+        self.marks.values().map(|(mark, _)| mark)
+    }
+
     /// What a state file is made from.
     pub(super) fn sheet(&self, file: &StateFile) -> Option<Sheet> {
         let object = self.objects.get(&self.files.get(file)?.chain)?;
@@ -172,8 +203,38 @@ impl Index {
         Some(Sheet { place, end: object.end, recent: object.recent.iter().cloned().collect() })
     }
 
-    /// Takes an entry that is durable at `place`; answers with the state file that it changes.
-    pub(super) fn apply(&mut self, entry: &Entry, place: Place) -> Option<StateFile> {
+    /// Forgets what stood before the number `first`. Of an object whose latest snapshot goes, everything: its state
+    /// file stays as it is.
+    pub(super) fn forget_before(&mut self, first: u64) {
+        self.first = first;
+        let gone = |place: Place| place.segment < first;
+        self.marks.retain(|_, (_, place)| !gone(*place));
+        let mut forgotten = HashSet::new();
+        self.objects.retain(|&chain, object| {
+            object.told.retain(|(_, place)| !gone(*place));
+            let stays = match object.present {
+                Some((place, _)) => !gone(place),
+                None => !object.told.is_empty() || object.end.is_some_and(|end| !gone(end.place)),
+            };
+            if !stays {
+                forgotten.insert(chain);
+            }
+            stays
+        });
+        self.files.retain(|_, owner| !forgotten.contains(&owner.chain));
+    }
+
+    /// Takes what is durable at `place`; answers with the state file that it changes.
+    pub(super) fn apply(&mut self, kept: &Kept, place: Place) -> Option<StateFile> {
+        let entry = match kept {
+            Kept::Entry(entry) => entry,
+            Kept::Mark(mark) => {
+                let chain = (mark.target.cluster, mark.target.uid);
+                self.saw_epoch(chain.0, mark.epoch);
+                self.marks.insert(chain, (mark.clone(), place));
+                return None;
+            }
+        };
         match entry {
             Entry::Chained { record, snapshot } => {
                 self.apply_record(record, place);
@@ -192,11 +253,16 @@ impl Index {
         }
     }
 
-    /// The journal was appended to by compare-and-set, so its order is the chain's: the later is the end.
+    /// As a home, the journal is appended to by compare-and-set, so its order is the chain's. Beside a database
+    /// records come late and again, and do not move the end back.
     fn apply_record(&mut self, record: &Record, place: Place) {
         let envelope = record.envelope();
         self.saw_epoch(envelope.cluster, envelope.epoch);
         let object = self.objects.entry(chain_of(record)).or_default();
+        let known = object.end.map(|end| end.known.head);
+        if known.is_some_and(|known| known.sequence > envelope.seq || known == record.head()) {
+            return;
+        }
         object.end = Some(End::of(envelope, record.head(), object.end.as_ref(), place));
         if envelope.to.is_some() {
             if object.recent.len() == RECENT {
@@ -217,6 +283,8 @@ impl Index {
         let envelope = record.envelope();
         self.saw_epoch(envelope.cluster, envelope.epoch);
         let told = &mut self.objects.entry(chain_of(record)).or_default().told;
+        // Told again only beside a database, by the account that stands there.
+        told.retain(|(known, _)| *known != phase(record));
         if told.len() == OPERATIONS {
             told.pop_front();
         }
@@ -271,10 +339,15 @@ impl<'a> Batch<'a> {
         Self { index, ends: HashMap::new(), told: HashMap::new() }
     }
 
-    /// What may become of `entry`.
-    pub(super) fn decide(&self, entry: &Entry) -> Decision {
+    /// What may become of `kept`.
+    pub(super) fn decide(&self, kept: &Kept, terms: Terms) -> Decision {
+        let Kept::Entry(entry) = kept else { return Decision::Append };
         match entry {
-            Entry::Chained { record, .. } | Entry::Carried { record, .. } => self.decide_chained(record),
+            Entry::Chained { record, .. } | Entry::Carried { record, .. } if terms == Terms::Home => {
+                self.decide_chained(record)
+            }
+            Entry::Chained { .. } | Entry::Carried { .. } => Decision::Append,
+            Entry::Operation { .. } if terms == Terms::Tail => Decision::Append,
             Entry::Operation { record, .. } => {
                 let (chain, phase) = (chain_of(record), phase(record));
                 let told = self.told.get(&(chain, phase)).copied().or_else(|| self.index.told(chain, phase));
@@ -300,7 +373,10 @@ impl<'a> Batch<'a> {
             Decision::Stands
         } else if record.follows(head) {
             Decision::Append
-        } else if head.sequence == envelope.seq && end.known.prev == envelope.prev {
+        } else if head.sequence == envelope.seq
+            && end.known.prev == envelope.prev
+            && end.place.segment >= self.index.first
+        {
             Decision::Taken(end.place)
         } else {
             Decision::Elsewhere { head, shown, record: record.head() }
@@ -311,8 +387,9 @@ impl<'a> Batch<'a> {
         self.ends.get(&chain).or_else(|| self.index.end(chain))
     }
 
-    /// Notes that `entry` was appended at `place`.
-    pub(super) fn appended(&mut self, entry: &Entry, place: Place) {
+    /// Notes that `kept` was appended at `place`.
+    pub(super) fn appended(&mut self, kept: &Kept, place: Place) {
+        let Kept::Entry(entry) = kept else { return };
         match entry {
             Entry::Chained { record, .. } | Entry::Carried { record, .. } => {
                 let chain = chain_of(record);

@@ -1,4 +1,5 @@
-//! The spool: the ledger on this replica's own disk, and its home where no database is configured.
+//! The spool: the ledger on this replica's own disk. Its home where no database is configured; else it stands
+//! beside the database, as the journal of outages and the tail of what the database has.
 //!
 //! Owns: an append-only journal of entries, the heads that follow from it, and one readable state file for each
 //! container (docs/ledger.md, "The spool"). Must never: show or acknowledge what is not synced; share its folder
@@ -7,24 +8,29 @@
 //! The files of this folder, in the order of a write: [`written`] makes the payload, [`index`] decides whether
 //! the chain takes it, [`writer`] appends it in one of [`frame`]'s frames and syncs through [`disk`], [`state`]
 //! then writes the readable file under the name that [`names`] gives it. [`open`] puts in order what a crash
-//! left, by the same [`scan`] that [`read`] reads with.
+//! left, [`recover`] what a failing disk left, by the same [`scan`] that [`read`] reads with.
+//!
+//! Beside a database: [`beside`] is what the door asks, [`later`] the tail that waits, [`replay`] what the database
+//! gets, [`progress`] what it has. [`upkeep`] trims and thins, as [`shelf`] decides, within the [`limits`].
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, RwLockReadGuard, atomic::Ordering},
     thread::{self, JoinHandle},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::{
     disk::{Disk, Os, Syncs},
-    index::Index,
+    index::{Index, Terms},
+    replay::Cursor,
+    shared::Shared,
     state::StateFiles,
     writer::{Answer, Job, Submit, Writer},
-    written::Written,
+    written::{Kept, Written},
 };
 use super::{
     entry::{Backend, Entry, KnownHead, Outcome},
@@ -32,23 +38,35 @@ use super::{
     record::Head,
 };
 
+mod beside;
 mod disk;
 mod frame;
 mod index;
+mod later;
+mod limits;
 mod names;
 mod open;
+mod progress;
 pub mod read;
+mod recover;
+mod replay;
 mod scan;
+mod shared;
+mod shelf;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thin;
+mod upkeep;
 mod writer;
 mod written;
 
+pub use limits::Limits;
+pub use progress::Progress;
+pub use replay::Stretch;
 pub use scan::{Damage, DamageKind};
+pub use written::ShownMark;
 
-/// A segment ends once it has this many bytes. The last one is read and written anew at every start.
-const SEGMENT_BYTES: u64 = 16 << 20;
 /// How many entries may wait for the writer; whoever comes then waits to be let in.
 const QUEUE: usize = 1024;
 
@@ -64,18 +82,18 @@ pub struct Spool {
 struct Inner {
     dir: PathBuf,
     jobs: mpsc::Sender<Job>,
-    index: Arc<RwLock<Index>>,
-    poison: Arc<Mutex<Option<LedgerError>>>,
+    shared: Arc<Shared>,
     states: Arc<StateFiles>,
     syncs: Arc<Syncs>,
     damages: Vec<Damage>,
+    cursor: Mutex<Option<Cursor>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// How the spool is.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// Why nothing is acknowledged any more; none while all is well.
+    /// Why nothing is acknowledged; none while all is well. It is tried again with what comes next.
     pub poisoned: Option<LedgerError>,
     /// What was not as it was written when the spool was opened.
     pub damages: Vec<Damage>,
@@ -87,6 +105,18 @@ pub struct Health {
     pub journal_syncs: u64,
     /// All other syncs: new segments, state files, directories.
     pub other_syncs: u64,
+    /// Size of the journal.
+    pub bytes: u64,
+    /// Entries that the database is not known to have.
+    pub unacknowledged: u64,
+    /// Entries that the database has, and the tail did not take: too many at once, or the disk failed.
+    pub tail_dropped: u64,
+    /// Samples of usage that were taken out of a journal that is too long.
+    pub usage_thinned: u64,
+    /// Samples of usage that it did not take.
+    pub usage_refused: u64,
+    /// How often a write or sync of the journal failed.
+    pub poisonings: u64,
 }
 
 impl fmt::Debug for Spool {
@@ -96,13 +126,18 @@ impl fmt::Debug for Spool {
 }
 
 impl Spool {
+    /// As [`Self::open_with`], with the usual limits.
+    pub fn open(dir: &Path, writer: &str) -> Result<Self, LedgerError> {
+        Self::open_with(dir, writer, Limits::default())
+    }
+
     /// Opens the spool in the folder `dir` (made if its parent exists) for the replica `writer`.
     ///
     /// Reads the whole journal, so it blocks: call it before the work starts. Refuses a folder that another
     /// process has open.
-    pub fn open(dir: &Path, writer: &str) -> Result<Self, LedgerError> {
+    pub fn open_with(dir: &Path, writer: &str, limits: Limits) -> Result<Self, LedgerError> {
         let syncs = Arc::new(Syncs::default());
-        Self::open_on(Arc::new(Os::new(Arc::clone(&syncs))), syncs, dir, writer, SEGMENT_BYTES)
+        Self::open_on(Arc::new(Os::new(Arc::clone(&syncs))), syncs, dir, writer, limits)
     }
 
     fn open_on(
@@ -110,13 +145,16 @@ impl Spool {
         syncs: Arc<Syncs>,
         dir: &Path,
         writer: &str,
-        limit: u64,
+        limits: Limits,
     ) -> Result<Self, LedgerError> {
-        let opened = open::open(&*disk, dir, writer, limit)?;
-        let index = Arc::new(RwLock::new(opened.index));
-        let poison = Arc::new(Mutex::new(None));
-        let states = Arc::new(StateFiles::new(dir, Arc::clone(&disk), Arc::clone(&index)));
+        let opened = open::open(&*disk, dir, writer, limits.segment_bytes)?;
+        let shared = Arc::new(Shared::new(opened.index, watch::Sender::new(opened.progress), opened.said));
+        let states = Arc::new(StateFiles::new(dir, Arc::clone(&disk), Arc::clone(&shared.index)));
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| LedgerError::spool(dir, error))?;
         let state_thread = {
             let states = Arc::clone(&states);
             spawn(dir, "berth-state", move || states.run())?
@@ -124,18 +162,26 @@ impl Spool {
         let writer = Writer {
             dir: dir.to_owned(),
             name: writer.to_owned(),
-            limit,
+            limits,
             disk,
             active: opened.active,
-            index: Arc::clone(&index),
-            poison: Arc::clone(&poison),
+            shelf: opened.shelf,
+            shared: Arc::clone(&shared),
             states: Arc::clone(&states),
             state_thread,
             lock: opened.lock,
+            unsynced: vec![],
+            unsynced_since: None,
+            written: opened.said.map(|said| said.min(opened.progress.acknowledged)),
+            wrote_at: None,
+            upkeep_failed_at: None,
+            recovered_at: None,
         };
-        let thread = Mutex::new(Some(spawn(dir, "berth-spool", move || writer.run(queue))?));
+        writer.count_bytes();
+        let thread = Mutex::new(Some(spawn(dir, "berth-spool", move || writer.run(queue, &runtime))?));
         let damages = opened.damages;
-        let inner = Inner { dir: dir.to_owned(), jobs, index, poison, states, syncs, damages, thread };
+        let cursor = Mutex::default();
+        let inner = Inner { dir: dir.to_owned(), jobs, shared, states, syncs, damages, cursor, thread };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -144,15 +190,19 @@ impl Spool {
     /// The same entry may be sent again, however often. A caller that stops waiting must send it again to know.
     pub async fn submit(&self, entry: Entry) -> Result<Outcome, LedgerError> {
         consistent(&entry)?;
-        let payload = payload_of(&entry)?;
         let chain = chain_of(&entry);
-        let (reply, answer) = oneshot::channel();
-        let submit = Submit { entry, payload, reply };
-        self.inner.jobs.send(Job::Submit(Box::new(submit))).await.map_err(|_| LedgerError::Closed)?;
-        match answer.await.map_err(|_| LedgerError::Closed)?? {
+        match self.ask(Kept::Entry(entry), chain, Terms::Home).await? {
             Answer::Outcome(outcome) => Ok(outcome),
             Answer::Elsewhere { head, shown, record } => self.look_back(chain, head, shown, record).await,
         }
+    }
+
+    async fn ask(&self, kept: Kept, (_, uid): (Uuid, Uuid), terms: Terms) -> Result<Answer, LedgerError> {
+        let payload = payload_of(&kept, uid)?;
+        let (reply, answer) = oneshot::channel();
+        let submit = Submit { kept, payload, terms, reply };
+        self.inner.jobs.send(Job::Submit(Box::new(submit))).await.map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
     }
 
     /// The chain ends elsewhere: with the record in it (then it is durable), or beside it. Looked up in the
@@ -190,13 +240,22 @@ impl Spool {
 
     /// How the spool is.
     pub fn health(&self) -> Health {
+        let shared = &self.inner.shared;
+        let counts = &shared.counts;
+        let progress = self.progress();
         Health {
-            poisoned: self.inner.poison.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            poisoned: shared.poisoned(),
             damages: self.inner.damages.clone(),
             objects: self.index().objects(),
             state_files_behind: self.inner.states.behind_count(),
             journal_syncs: self.inner.syncs.journal.load(Ordering::Relaxed),
             other_syncs: self.inner.syncs.other.load(Ordering::Relaxed),
+            bytes: counts.bytes.load(Ordering::Relaxed),
+            unacknowledged: progress.last.saturating_sub(progress.acknowledged),
+            tail_dropped: counts.tail_dropped.load(Ordering::Relaxed),
+            usage_thinned: counts.usage_thinned.load(Ordering::Relaxed),
+            usage_refused: counts.usage_refused.load(Ordering::Relaxed),
+            poisonings: counts.poisonings.load(Ordering::Relaxed),
         }
     }
 
@@ -211,8 +270,8 @@ impl Spool {
         tokio::task::spawn_blocking(move || thread.join()).await.map_err(|_| panicked())?.map_err(|_| panicked())
     }
 
-    fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.inner.index.read().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.inner.shared.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -220,9 +279,10 @@ fn spawn(dir: &Path, name: &str, work: impl FnOnce() + Send + 'static) -> Result
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| LedgerError::spool(dir, error))
 }
 
-fn payload_of(entry: &Entry) -> Result<Vec<u8>, LedgerError> {
-    let malformed = |why: String| LedgerError::Malformed { subject: chain_of(entry).1.to_string(), why };
-    let payload = Written::encode(entry).map_err(|error| malformed(format!("it cannot be read back: {error}")))?;
+fn payload_of(kept: &Kept, uid: Uuid) -> Result<Vec<u8>, LedgerError> {
+    let malformed = |why: String| LedgerError::Malformed { subject: uid.to_string(), why };
+    let payload =
+        Written::encode(kept.clone()).map_err(|error| malformed(format!("it cannot be read back: {error}")))?;
     if payload.len() > frame::MAX_PAYLOAD {
         let most = frame::MAX_PAYLOAD;
         return Err(malformed(format!("it has {} bytes, more than {most}", payload.len())));

@@ -10,6 +10,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
+    ops::Range,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -18,10 +19,12 @@ use super::{
     disk::{self, Append, Disk},
     frame::{self, Carries, Met},
     index::{Index, Place},
+    progress::{self, Progress},
     scan::{self, ASIDE, Damage, DamageKind, JOURNAL, LOCK, Scanned, Segment},
-    written::Written,
+    shelf::{Sealed, Shelf},
+    written::{Kept, Written},
 };
-use crate::ledger::error::LedgerError;
+use crate::ledger::{entry::Entry, error::LedgerError};
 
 /// The segment that is appended to.
 pub(super) struct Active {
@@ -30,6 +33,26 @@ pub(super) struct Active {
     pub(super) file: Box<dyn Append>,
     pub(super) size: u64,
     pub(super) next: u64,
+    /// How many samples of usage are in it.
+    pub(super) usage: u64,
+    /// What `size`, `next` and `usage` were at the last sync: behind that, nothing is certain.
+    pub(super) sound: (u64, u64, u64),
+}
+
+impl Active {
+    fn new(first: u64, path: PathBuf, file: Box<dyn Append>, size: u64, next: u64, usage: u64) -> Self {
+        Self { first, path, file, size, next, usage, sound: (size, next, usage) }
+    }
+
+    /// Everything appended so far lasts.
+    pub(super) fn synced(&mut self) {
+        self.sound = (self.size, self.next, self.usage);
+    }
+
+    /// Counts only what lasts.
+    pub(super) fn back_to_sound(&mut self) {
+        (self.size, self.next, self.usage) = self.sound;
+    }
 }
 
 /// A spool that is ready to be written.
@@ -38,6 +61,10 @@ pub(super) struct Opened {
     pub(super) active: Active,
     pub(super) index: Index,
     pub(super) damages: Vec<Damage>,
+    pub(super) shelf: Shelf,
+    pub(super) progress: Progress,
+    /// What the file says of the progress; none where there is none.
+    pub(super) said: Option<u64>,
 }
 
 /// Opens the spool in `dir` for `writer`, whose segments end at `limit` bytes.
@@ -56,40 +83,62 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, writer: &str, limit: u64) -> Res
     let firsts = scan::segments(dir)?;
     let mut scanned = Scanned { damages: vec![], next: firsts.first().copied().unwrap_or(1) };
     let mut active = None;
-    for &first in &firsts {
+    let mut shelf = Shelf::default();
+    for (at, &first) in firsts.iter().enumerate() {
         let segment = Segment::read(dir, first)?;
         let known = scanned.damages.len();
+        let mut usage = 0;
+        let mut fold = |place: Place, payload: &[u8]| fold(&mut index, &mut usage, place, payload);
         if Some(&first) == firsts.last() {
             let mut after = Scanned { damages: vec![], next: scanned.next };
             scan::scan_segment(&segment, true, &mut scanned, &mut |_, _| Ok(()));
             keep_aside(disk, dir, &segment)?;
-            active = carry(disk, dir, &segment, writer, limit)?;
+            let carried = carry(disk, dir, &segment, writer, limit)?;
             // Places have moved: the index is made from what stands there now.
-            let carried = Segment::read(dir, first)?;
-            scan::scan_segment(&carried, true, &mut after, &mut |place, payload| fold(&mut index, place, payload));
+            let segment = Segment::read(dir, first)?;
+            scan::scan_segment(&segment, true, &mut after, &mut fold);
             let payloads = after.damages.into_iter().filter(|damage| matches!(damage.kind, DamageKind::Payload(_)));
             scanned.damages.extend(payloads);
             scanned.next = after.next;
+            match carried {
+                Carried::Nothing => {}
+                Carried::Open(open) => active = Some(Active { usage, ..open }),
+                Carried::Sealed => {
+                    let last = scanned.next.saturating_sub(1);
+                    shelf.push(Sealed::new(first, last, segment.bytes.len() as u64, usage));
+                }
+            }
         } else {
-            scan::scan_segment(&segment, false, &mut scanned, &mut |place, payload| fold(&mut index, place, payload));
+            scan::scan_segment(&segment, false, &mut scanned, &mut fold);
             if scanned.damages.len() > known {
                 keep_aside(disk, dir, &segment)?;
             }
+            let last = firsts.get(at + 1).map_or(first, |next| next.saturating_sub(1));
+            shelf.push(Sealed::new(first, last, segment.bytes.len() as u64, usage));
         }
     }
-    let active = match active {
+    let said = progress::read(dir)?;
+    let first = firsts.first().copied().unwrap_or(scanned.next);
+    let progress = Progress::opened(first, scanned.next.saturating_sub(1), said);
+    if said.is_some_and(|said| said > progress.acknowledged) {
+        // Before anything gets a number that was acknowledged of something else.
+        progress::write(disk, dir, progress.acknowledged)?;
+    }
+    let mut active = match active {
         Some(active) => active,
         None => start_segment(disk, dir, writer, scanned.next)?,
     };
+    active.synced();
     for damage in &scanned.damages {
         tracing::warn!(%damage, "the spool's journal is damaged; what is whole was read");
     }
-    Ok(Opened { lock, active, index, damages: scanned.damages })
+    Ok(Opened { lock, active, index, damages: scanned.damages, shelf, progress, said })
 }
 
-fn fold(index: &mut Index, place: Place, payload: &[u8]) -> Result<(), String> {
-    let entry = Written::decode(payload).map_err(|error| error.to_string())?;
-    index.apply(&entry, place);
+fn fold(index: &mut Index, usage: &mut u64, place: Place, payload: &[u8]) -> Result<(), String> {
+    let kept = Written::decode(payload).map_err(|error| error.to_string())?;
+    *usage += u64::from(matches!(kept, Kept::Entry(Entry::Usage(_))));
+    index.apply(&kept, place);
     Ok(())
 }
 
@@ -99,62 +148,90 @@ pub(super) fn start_segment(disk: &dyn Disk, dir: &Path, writer: &str, first: u6
 }
 
 /// Puts a segment in its place, whole and synced, and leaves it open for appending.
-fn place_segment(disk: &dyn Disk, dir: &Path, first: u64, bytes: &[u8], next: u64) -> Result<Active, LedgerError> {
+pub(super) fn place_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    first: u64,
+    bytes: &[u8],
+    next: u64,
+) -> Result<Active, LedgerError> {
     let path = scan::segment_path(dir, first);
     let draft = disk::draft_of(&path);
     let failed = |error| LedgerError::spool(&path, error);
     let mut file = disk::create_draft(disk, &draft, bytes).map_err(failed)?;
     disk::publish(disk, &draft, &path).map_err(failed)?;
     file.count_as_journal();
-    Ok(Active { first, file, size: bytes.len() as u64, next, path })
+    Ok(Active::new(first, path, file, bytes.len() as u64, next, 0))
+}
+
+/// What became of the last segment.
+enum Carried {
+    /// It held nothing; the new segment takes its name.
+    Nothing,
+    /// It is appended to.
+    Open(Active),
+    /// Nothing follows in it.
+    Sealed,
 }
 
 /// Writes the last segment's whole frames anew. It is appended to if it is this writer's and has room; else
 /// it is sealed.
-fn carry(
-    disk: &dyn Disk,
-    dir: &Path,
-    segment: &Segment,
-    writer: &str,
-    limit: u64,
-) -> Result<Option<Active>, LedgerError> {
+fn carry(disk: &dyn Disk, dir: &Path, segment: &Segment, writer: &str, limit: u64) -> Result<Carried, LedgerError> {
     let owner = segment.header.as_ref().map_or(writer, |header| &header.writer);
     let mut bytes = frame::segment_header(owner, segment.first);
     let empty = bytes.len();
     let mut next = segment.first;
     for met in segment.walk() {
-        if let Met::Entry { number, payload, .. } = met {
-            frame::write_frame(&mut bytes, Carries::Entry, number, payload);
-            next = number.saturating_add(1);
+        match met {
+            Met::Entry { number, payload, .. } => {
+                frame::write_frame(&mut bytes, Carries::Entry, number, payload);
+                next = number.saturating_add(1);
+            }
+            Met::Thinned { number, count, .. } => {
+                frame::write_thinned(&mut bytes, number, count);
+                next = number.saturating_add(count);
+            }
+            Met::Seal | Met::Damage { .. } => {}
         }
     }
     if bytes.len() == empty {
-        // Nothing to keep; the new segment takes the same name.
-        return Ok(None);
+        return Ok(Carried::Nothing);
     }
     let goes_on = owner == writer && (bytes.len() as u64) < limit;
     if !goes_on {
         frame::write_frame(&mut bytes, Carries::Seal, next, &[]);
     }
     let active = place_segment(disk, dir, segment.first, &bytes, next)?;
-    Ok(goes_on.then_some(active))
+    Ok(if goes_on { Carried::Open(active) } else { Carried::Sealed })
 }
 
 /// Keeps every run of bytes that is no whole frame in a file of its own, named after segment and offset.
-fn keep_aside(disk: &dyn Disk, dir: &Path, segment: &Segment) -> Result<(), LedgerError> {
+pub(super) fn keep_aside(disk: &dyn Disk, dir: &Path, segment: &Segment) -> Result<(), LedgerError> {
     for met in segment.walk() {
-        let Met::Damage { bytes: range, .. } = met else { continue };
-        let bytes = &segment.bytes[range.clone()];
-        if bytes.is_empty() {
-            continue;
+        if let Met::Damage { bytes, .. } = met {
+            keep_bytes_aside(disk, dir, segment, bytes)?;
         }
-        // The same place may be torn again after the next crash: the bytes' digest tells them apart.
-        let digest = crate::ledger::hash::Hash::of(bytes).to_string();
-        let name = format!("{:020}-{}-{}.bytes", segment.first, range.start, &digest[..16]);
-        let path = dir.join(ASIDE).join(name);
-        if !path.exists() {
-            disk::write_whole(disk, &path, bytes).map_err(|error| LedgerError::spool(&path, error))?;
-        }
+    }
+    Ok(())
+}
+
+/// Keeps these bytes of a segment.
+pub(super) fn keep_bytes_aside(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: &Segment,
+    range: Range<usize>,
+) -> Result<(), LedgerError> {
+    let bytes = &segment.bytes[range.clone()];
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    // The same place may be torn again after the next crash: the bytes' digest tells them apart.
+    let digest = crate::ledger::hash::Hash::of(bytes).to_string();
+    let name = format!("{:020}-{}-{}.bytes", segment.first, range.start, &digest[..16]);
+    let path = dir.join(ASIDE).join(name);
+    if !path.exists() {
+        disk::write_whole(disk, &path, bytes).map_err(|error| LedgerError::spool(&path, error))?;
     }
     Ok(())
 }

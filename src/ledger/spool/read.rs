@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::{
     index::Place,
     names,
-    scan::{self, Damage},
+    scan::{self, ACKNOWLEDGED, Damage},
     state,
-    written::{Brief, Written},
+    written::{Brief, Kept, Written},
 };
 use crate::{
     ledger::{
@@ -45,14 +45,27 @@ pub struct Answer<T> {
 /// Every chained record of the objects that had this name, life after life, each by its sequence.
 pub fn timeline(dir: &Path, namespace: &str, name: &str) -> Result<Answer<Vec<Moment>>, LedgerError> {
     let mut moments: Vec<Moment> = vec![];
+    let mut known: HashMap<Hash, usize> = HashMap::new();
     let scanned = scan::scan(dir, &mut |_, payload| {
         let brief = brief(payload)?;
         let asked = brief.target().is_some_and(|target| target.namespace == namespace && target.name == name);
-        if asked
-            && brief.is_chained()
-            && let Entry::Chained { record, snapshot } = entry(payload)?
-        {
-            moments.push(Moment { target: snapshot.target, record, superseded: false });
+        if !asked || !brief.is_chained() {
+            return Ok(());
+        }
+        let (record, target) = match entry(payload)? {
+            Some(Entry::Chained { record, snapshot }) => (record, snapshot.target),
+            Some(Entry::Carried { record, target }) => (record, target),
+            Some(Entry::Operation { .. } | Entry::Present(_) | Entry::Usage(_)) | None => return Ok(()),
+        };
+        // Beside a database, a record may be there again: from the outage, and from the tail.
+        if let Some(at) = known.get(&record.hash()) {
+            let moment: &mut Moment = &mut moments[*at];
+            if moment.record.details().is_none() {
+                moment.record = record;
+            }
+        } else {
+            known.insert(record.hash(), moments.len());
+            moments.push(Moment { target, record, superseded: false });
         }
         Ok(())
     })?;
@@ -96,12 +109,14 @@ pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Fou
             return Ok(());
         }
         let (record, snapshot) = match entry(payload)? {
-            Entry::Chained { record, snapshot } => (Some(record), snapshot),
-            Entry::Present(snapshot) => (None, snapshot),
-            Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => return Ok(()),
+            Some(Entry::Chained { record, snapshot }) => (Some(record), snapshot),
+            Some(Entry::Present(snapshot)) => (None, snapshot),
+            Some(Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_)) | None => return Ok(()),
         };
         let candidate = candidates.entry((snapshot.target.cluster, snapshot.target.uid)).or_default();
-        if let Some(record) = record {
+        if let Some(record) = record
+            && candidate.end.is_none_or(|(head, ..)| head.sequence < record.envelope().seq)
+        {
             let envelope = record.envelope();
             let before = candidate.end.map(|(_, _, state, since)| (state, since));
             let (state, since) = match (envelope.to, before) {
@@ -177,7 +192,7 @@ pub fn chains(dir: &Path) -> Result<Answer<Chains>, LedgerError> {
             }
             Some(_) => {
                 // Operation records stand alone: what can be proven of one is proven here.
-                if let Entry::Operation { record, .. } = entry(payload)? {
+                if let Some(Entry::Operation { record, .. }) = entry(payload)? {
                     standalone += 1;
                     if !told.insert(mark(&record)) {
                         told_again.insert(mark(&record));
@@ -209,7 +224,55 @@ pub fn chains(dir: &Path) -> Result<Answer<Chains>, LedgerError> {
     Ok(Answer { value, damages: scanned.damages })
 }
 
-/// The end of every chain, as the journal has it: the record of it that was appended last.
+/// Whether the spool stands, or stood, beside a database. Then it is not the whole ledger: chains begin anywhere, have
+/// gaps where other leaders wrote, and a record may be there more than once.
+pub fn is_beside(dir: &Path) -> bool {
+    dir.join(ACKNOWLEDGED).exists()
+}
+
+/// What a journal beside a database holds; each record was read and checked against its own digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Chained records, each counted once.
+    pub records: u64,
+    /// Their chains.
+    pub chains: u64,
+    /// Chained records without their details.
+    pub details_missing: u64,
+    /// Records that stand alone, each counted once.
+    pub standalone: u64,
+}
+
+/// Checks every record of the journal for itself. 16 bytes for each in memory.
+pub fn tail(dir: &Path) -> Result<Answer<Tail>, LedgerError> {
+    let mut tail = Tail::default();
+    let (mut known, mut chains) = (HashSet::new(), HashSet::new());
+    let scanned = scan::scan(dir, &mut |_, payload| {
+        let record = match entry(payload)? {
+            Some(Entry::Chained { record, .. } | Entry::Operation { record, .. } | Entry::Carried { record, .. }) => {
+                record
+            }
+            Some(Entry::Present(_) | Entry::Usage(_)) | None => return Ok(()),
+        };
+        let mut short = [0; 16];
+        short.copy_from_slice(&record.hash().as_bytes()[..16]);
+        if known.insert(short) {
+            let envelope = record.envelope();
+            if envelope.kind.is_chained() {
+                tail.records += 1;
+                tail.details_missing += u64::from(record.details().is_none());
+                chains.insert((envelope.cluster, envelope.uid));
+            } else {
+                tail.standalone += 1;
+            }
+        }
+        Ok(())
+    })?;
+    tail.chains = chains.len() as u64;
+    Ok(Answer { value: tail, damages: scanned.damages })
+}
+
+/// The end of every chain, as the journal has it: of the records that are furthest, the one appended last.
 pub fn heads(dir: &Path) -> Result<Answer<Vec<StoredHead>>, LedgerError> {
     let mut heads = BTreeMap::new();
     let scanned = scan::scan(dir, &mut |_, payload| {
@@ -217,7 +280,10 @@ pub fn heads(dir: &Path) -> Result<Answer<Vec<StoredHead>>, LedgerError> {
         if let (Some((chain, sequence)), Some(hash)) = (key(&brief)?, brief.hash)
             && brief.is_chained()
         {
-            heads.insert(chain, Head { sequence, hash });
+            let head = heads.entry(chain).or_insert(Head { sequence, hash });
+            if head.sequence <= sequence {
+                *head = Head { sequence, hash };
+            }
         }
         Ok(())
     })?;
@@ -291,7 +357,7 @@ impl Chains {
         let mut records = vec![];
         if !self.told_again.is_empty() {
             scan::scan(&self.dir, &mut |place, payload| {
-                if let Entry::Operation { record, .. } = entry(payload)?
+                if let Some(Entry::Operation { record, .. }) = entry(payload)?
                     && self.told_again.contains(&mark(&record))
                 {
                     let path = scan::segment_path(&self.dir, place.segment);
@@ -391,6 +457,10 @@ fn brief(payload: &[u8]) -> Result<Brief, String> {
     Brief::decode(payload).map_err(|error| error.to_string())
 }
 
-fn entry(payload: &[u8]) -> Result<Entry, String> {
-    Written::decode(payload).map_err(|error| error.to_string())
+/// None for a mark.
+fn entry(payload: &[u8]) -> Result<Option<Entry>, String> {
+    match Written::decode(payload).map_err(|error| error.to_string())? {
+        Kept::Entry(entry) => Ok(Some(entry)),
+        Kept::Mark(_) => Ok(None),
+    }
 }

@@ -22,6 +22,8 @@ pub(super) const JOURNAL: &str = "_journal";
 pub(super) const ASIDE: &str = "_aside";
 /// The file that a writer locks.
 pub(super) const LOCK: &str = "_lock";
+/// The file that says how much of the journal the database has.
+pub(super) const ACKNOWLEDGED: &str = "_acknowledged";
 
 /// Something in the journal that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +202,7 @@ pub(super) fn scan_segment(segment: &Segment, last: bool, scanned: &mut Scanned,
                 }
                 scanned.next = scanned.next.max(number.saturating_add(1));
             }
+            Met::Thinned { number, count, .. } => scanned.next = scanned.next.max(number.saturating_add(count)),
             Met::Seal => {}
             Met::Damage { bytes, number, missing: None } if last => {
                 scanned.damages.push(segment.damage(bytes, number, DamageKind::Tail));
@@ -228,15 +231,34 @@ pub(super) fn payload_at(dir: &Path, place: Place) -> Result<Vec<u8>, LedgerErro
 pub(super) fn payload_in(file: &fs::File, path: &Path, place: Place) -> Result<Vec<u8>, LedgerError> {
     let failed = |error| LedgerError::spool(path, error);
     let mut header = [0; frame::FRAME_HEADER];
-    file.read_exact_at(&mut header, place.position).map_err(failed)?;
+    let read = |bytes: &mut [u8]| match file.read_exact_at(bytes, place.position) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| true).map_err(failed),
+    };
+    if !read(&mut header)? {
+        return payload_moved(path, place);
+    }
     let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
     let mut bytes = vec![0; frame::FRAME_HEADER + length.min(frame::MAX_PAYLOAD)];
-    file.read_exact_at(&mut bytes, place.position).map_err(failed)?;
+    if !read(&mut bytes)? {
+        return payload_moved(path, place);
+    }
     match frame::read_frame(&bytes, 0) {
         Some(frame) if frame.number == place.number => Ok(frame.payload.to_vec()),
-        _ => Err(LedgerError::Damaged {
-            place: format!("{} at offset {}", path.display(), place.position),
-            why: format!("entry {} was whole there and is no more", place.number),
-        }),
+        _ => payload_moved(path, place),
     }
+}
+
+/// Thinning moves what is behind the samples that go, so a place may be from before.
+fn payload_moved(path: &Path, place: Place) -> Result<Vec<u8>, LedgerError> {
+    let bytes = fs::read(path).map_err(|error| LedgerError::spool(path, error))?;
+    let segment = Segment::parse(path.to_owned(), place.segment, bytes)?;
+    let entry = segment.walk().find_map(|met| match met {
+        Met::Entry { number, payload, .. } if number == place.number => Some(payload.to_vec()),
+        _ => None,
+    });
+    entry.ok_or_else(|| LedgerError::Damaged {
+        place: format!("{} at offset {}", path.display(), place.position),
+        why: format!("entry {} was whole there and is no more", place.number),
+    })
 }

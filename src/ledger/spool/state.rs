@@ -17,7 +17,7 @@ use super::{
     disk::{self, Disk},
     index::{Index, Recent, Sheet, StateFile},
     scan,
-    written::Written,
+    written::{Kept, Written},
 };
 use crate::{
     ledger::{
@@ -183,8 +183,8 @@ impl StateFiles {
         let payload = scan::payload_at(&self.dir, sheet.place)?;
         let damaged = |why: String| LedgerError::Damaged { place: format!("entry {}", sheet.place.number), why };
         let snapshot = match Written::decode(&payload).map_err(|error| damaged(error.to_string()))? {
-            Entry::Chained { snapshot, .. } | Entry::Present(snapshot) => snapshot,
-            Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => {
+            Kept::Entry(Entry::Chained { snapshot, .. } | Entry::Present(snapshot)) => snapshot,
+            Kept::Entry(Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_)) | Kept::Mark(_) => {
                 return Err(damaged("it holds no snapshot".to_owned()));
             }
         };

@@ -1,4 +1,4 @@
-//! The payload of a frame: one [`Entry`] as JSON.
+//! The payload of a frame: one [`Entry`] or [`ShownMark`] as JSON.
 //!
 //! Owns: that form (docs/ledger.md, "The payload"). Must never: change the bytes of a record or of its details;
 //! both travel as strings, so that what was hashed is what is read.
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{
     entry::{Entry, OperationOutcome, Snapshot, Target, Usage},
     hash::Hash,
-    record::{Record, RecordError},
+    record::{Head, Micros, Record, RecordError},
 };
 
-/// One entry as the journal keeps it.
+/// What the journal keeps, as it stands there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case")]
 pub(super) enum Written {
@@ -63,6 +63,31 @@ pub(super) enum Written {
         /// The sample.
         usage: Usage,
     },
+    /// See [`ShownMark`].
+    Mark(ShownMark),
+}
+
+/// That a terminal record was shown (rule 5): with it, the head of an object that is gone can be put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownMark {
+    /// The object.
+    pub target: Target,
+    /// The record that was shown.
+    pub terminal: Head,
+    /// The leader that showed it, or wrote the tombstone that it is from.
+    pub epoch: u64,
+    /// When it was noted.
+    pub at: Micros,
+}
+
+/// What the journal keeps.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "marks are few, and a box around every entry is not free")]
+pub(super) enum Kept {
+    /// An entry of the ledger.
+    Entry(Entry),
+    /// The spool's own memory of what was shown; the database does not get it.
+    Mark(ShownMark),
 }
 
 /// Why a whole frame's payload is no entry.
@@ -78,15 +103,20 @@ pub(super) enum NotAnEntry {
 
 impl Written {
     /// The bytes for `entry`, after seeing that they read back as it: what cannot be read is never acknowledged.
-    pub(super) fn encode(entry: &Entry) -> Result<Vec<u8>, NotAnEntry> {
-        let bytes = serde_json::to_vec(&Self::from(entry.clone()))?;
+    pub(super) fn encode(kept: Kept) -> Result<Vec<u8>, NotAnEntry> {
+        let bytes = Self::encode_unread(kept)?;
         Self::decode(&bytes)?;
         Ok(bytes)
     }
 
-    /// Reads an entry back.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Entry, NotAnEntry> {
-        Ok(match serde_json::from_slice(bytes)? {
+    /// The same, where whoever takes the bytes reads them back.
+    pub(super) fn encode_unread(kept: Kept) -> Result<Vec<u8>, NotAnEntry> {
+        Ok(serde_json::to_vec(&Self::from(kept))?)
+    }
+
+    /// Reads it back.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Kept, NotAnEntry> {
+        Ok(Kept::Entry(match serde_json::from_slice(bytes)? {
             Self::Chained { record, hash, details, snapshot } => {
                 Entry::Chained { record: whole(&record, hash, details)?, snapshot }
             }
@@ -98,14 +128,19 @@ impl Written {
                 Entry::Carried { record: whole(&record, hash, details)?, target }
             }
             Self::Usage { usage } => Entry::Usage(usage),
-        })
+            Self::Mark(mark) => return Ok(Kept::Mark(mark)),
+        }))
     }
 }
 
-impl From<Entry> for Written {
-    fn from(entry: Entry) -> Self {
+impl From<Kept> for Written {
+    fn from(kept: Kept) -> Self {
         let parts =
             |record: &Record| (record.bytes().to_owned(), record.hash(), record.details().map(ToOwned::to_owned));
+        let entry = match kept {
+            Kept::Entry(entry) => entry,
+            Kept::Mark(mark) => return Self::Mark(mark),
+        };
         match entry {
             Entry::Chained { record, snapshot } => {
                 let (record, hash, details) = parts(&record);
@@ -163,6 +198,11 @@ impl Brief {
     /// Whether it is a chained record.
     pub(super) fn is_chained(&self) -> bool {
         matches!(self.entry.as_str(), "chained" | "carried")
+    }
+
+    /// Whether it is a sample of usage.
+    pub(super) fn is_usage(&self) -> bool {
+        self.entry == "usage"
     }
 
     /// What it is about.

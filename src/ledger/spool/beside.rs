@@ -1,0 +1,134 @@
+//! The spool beside a database: the journal of outages, and the tail of what the database has (rules 2, 5 and 6).
+//!
+//! Owns: what the door asks of it there. Must never: wait for the tail; decide what the database gets.
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{
+    Spool, chain_of, consistent, frame,
+    index::Terms,
+    progress::Progress,
+    replay::{self, Stretch},
+    shared::add,
+    writer::{Answer, Job},
+    written::{Kept, ShownMark, Written},
+};
+use crate::ledger::{
+    entry::{Backend, Entry, Outcome},
+    error::LedgerError,
+};
+
+impl Spool {
+    /// Makes an entry durable, whatever its chain in this journal says: other leaders write too, so that gaps are
+    /// normal here. Many callers share one sync.
+    ///
+    /// Of an operation's phase that this journal was told already by another account, that one is the answer. A sample
+    /// of usage is refused where the journal is too long.
+    pub async fn keep(&self, entry: Entry) -> Result<Outcome, LedgerError> {
+        consistent(&entry)?;
+        self.stand_beside();
+        let chain = chain_of(&entry);
+        match self.ask(Kept::Entry(entry), chain, Terms::Beside).await? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            // Chains are not asked here.
+            Answer::Elsewhere { .. } => Ok(Outcome::Durable(Backend::Spool)),
+        }
+    }
+
+    /// Keeps entries that the database has: the tail, from which a database that was restored is repaired. Never waits;
+    /// they are synced with the next group, or within a second. What does not fit is counted.
+    pub fn keep_later(&self, entries: Vec<Entry>) {
+        self.stand_beside();
+        let shared = &self.inner.shared;
+        let mut dropped = 0;
+        for entry in entries {
+            // The writer reads them back: that takes longer than writing them, and nobody waits for it.
+            let payload = consistent(&entry).ok().and_then(|()| Written::encode_unread(Kept::Entry(entry)).ok());
+            let fits = payload.filter(|payload| payload.len() <= frame::MAX_PAYLOAD);
+            dropped += u64::from(!fits.is_some_and(|payload| shared.later.push(payload)));
+        }
+        add(&shared.counts.tail_dropped, dropped);
+        shared.nudge.notify_one();
+    }
+
+    /// Notes, durably, that a terminal record was shown (rule 5).
+    pub async fn note_mark(&self, mark: ShownMark) -> Result<(), LedgerError> {
+        self.stand_beside();
+        let chain = (mark.target.cluster, mark.target.uid);
+        self.ask(Kept::Mark(mark), chain, Terms::Beside).await.map(drop)
+    }
+
+    /// The last mark of an object. It lives as long as the segment that it is in.
+    pub fn mark_of(&self, cluster: Uuid, uid: Uuid) -> Option<ShownMark> {
+        self.index().mark((cluster, uid)).cloned()
+    }
+
+    /// The last mark of every object that has one.
+    pub fn marks(&self) -> Vec<ShownMark> {
+        self.index().marks().cloned().collect()
+    }
+
+    /// Where replay stands.
+    pub fn progress(&self) -> Progress {
+        *self.inner.shared.standing.borrow()
+    }
+
+    /// Durable entries behind `number` in their order, for replay: at most `most`, and a few MiB.
+    ///
+    /// Goes on where the last call ended, so that a whole journal is read once. One replayer at a time is quick.
+    pub async fn after(&self, number: u64, most: usize) -> Result<Stretch, LedgerError> {
+        self.rewind_is_noted().await;
+        let last = self.progress().last;
+        if number >= last {
+            return Ok(Stretch { entries: vec![], up_to: number });
+        }
+        let spool = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let inner = &spool.inner;
+            let mut cursor = inner.cursor.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let read = replay::stretch(&inner.dir, &mut cursor, number, last, most);
+            *inner.cursor.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
+            read
+        });
+        read.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Takes the word that the database has everything up to this number.
+    pub fn acknowledge(&self, up_to: u64) {
+        self.stand_beside();
+        self.inner.shared.standing.send_modify(|progress| progress.acknowledge(up_to));
+        self.inner.shared.nudge.notify_one();
+    }
+
+    /// Takes the word that the database has lost what it had: everything that the journal still holds is replayed.
+    pub fn rewind(&self) {
+        self.stand_beside();
+        self.inner.shared.standing.send_modify(Progress::rewind);
+        self.inner.shared.nudge.notify_one();
+    }
+
+    /// Returns once there is something beyond what is acknowledged.
+    pub async fn behind(&self) {
+        // It cannot be closed while this handle is there.
+        let _ = self.inner.shared.standing.subscribe().wait_for(Progress::is_behind).await;
+    }
+
+    fn stand_beside(&self) {
+        self.inner.shared.beside.store(true, Ordering::Release);
+    }
+
+    /// Before a database that has lost something gets anything again, the file must not say that it has it: a crash
+    /// would forget what is still to be replayed. A disk that refuses this holds nobody up.
+    async fn rewind_is_noted(&self) {
+        let shared = &self.inner.shared;
+        if shared.written.load(Ordering::Acquire) > self.progress().acknowledged {
+            let (reply, noted) = oneshot::channel();
+            if self.inner.jobs.send(Job::Persist(reply)).await.is_ok() {
+                let _ = noted.await;
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Reads the journal behind a number, for replay: in order, piece by piece, while it is written.
+//!
+//! Owns: where the last piece ended, so that the next begins there. Must never: hand out what is not durable; skip
+//! a whole frame. A cursor is only believed where the very frame that is expected stands: thinning moves frames.
+
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+
+use super::{
+    frame::{self, Carries, Frame, Met},
+    scan::{self, Segment},
+    written::{Kept, Written},
+};
+use crate::ledger::{entry::Entry, error::LedgerError};
+
+/// A piece ends once it has this many bytes.
+const PIECE: usize = 4 << 20;
+/// How many bytes are read at once, where no frame is longer.
+const CHUNK: usize = 256 << 10;
+/// The longest frame.
+const LONGEST: usize = frame::FRAME_HEADER + frame::MAX_PAYLOAD;
+
+/// Durable entries in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stretch {
+    /// What there is to replay.
+    pub entries: Vec<Entry>,
+    /// Up to which number was looked. Marks, thinned samples and damage are passed over.
+    pub up_to: u64,
+}
+
+/// Where the next piece begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    segment: u64,
+    /// 0 where the segment's header is not read yet.
+    position: u64,
+    next: u64,
+}
+
+/// At most `most` entries and a few MiB of what is between `number` and `last`.
+pub(super) fn stretch(
+    dir: &Path,
+    cursor: &mut Option<Cursor>,
+    number: u64,
+    last: u64,
+    most: usize,
+) -> Result<Stretch, LedgerError> {
+    let next = number.saturating_add(1);
+    let mut reading = Reading { dir, entries: vec![], bytes: 0, most: most.max(1), last, next };
+    let mut at = cursor.take().filter(|cursor| cursor.next == next);
+    while reading.goes_on() {
+        let here = match at.take() {
+            Some(here) => here,
+            None => match reading.locate()? {
+                Some(here) => here,
+                None => break,
+            },
+        };
+        at = match reading.quickly(here)? {
+            Some(there) => Some(there),
+            None => reading.carefully(here.segment)?,
+        };
+    }
+    *cursor = at;
+    Ok(Stretch { entries: reading.entries, up_to: reading.next.saturating_sub(1).max(number) })
+}
+
+struct Reading<'a> {
+    dir: &'a Path,
+    entries: Vec<Entry>,
+    bytes: usize,
+    most: usize,
+    last: u64,
+    next: u64,
+}
+
+impl Reading<'_> {
+    fn goes_on(&self) -> bool {
+        self.next <= self.last && self.entries.len() < self.most && self.bytes < PIECE
+    }
+
+    /// The segment that holds the next number. Where everything up to a segment is gone, that segment is next.
+    fn locate(&mut self) -> Result<Option<Cursor>, LedgerError> {
+        let firsts = scan::segments(self.dir)?;
+        let at = firsts.partition_point(|&first| first <= self.next);
+        let Some(&segment) = firsts.get(at.saturating_sub(1)) else {
+            self.next = self.last.saturating_add(1);
+            return Ok(None);
+        };
+        self.next = self.next.max(segment);
+        Ok(Some(Cursor { segment, position: 0, next: self.next }))
+    }
+
+    /// Takes frames from `here` as long as each is whole and the very next one. None where the first is not.
+    fn quickly(&mut self, here: Cursor) -> Result<Option<Cursor>, LedgerError> {
+        let path = scan::segment_path(self.dir, here.segment);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Trimmed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LedgerError::spool(path, error)),
+        };
+        let read = |most| read_at(&file, here.position, most).map_err(|error| LedgerError::spool(&path, error));
+        let bytes = read(CHUNK)?;
+        match self.take_from(&bytes, here) {
+            // Perhaps it is a long one.
+            None if bytes.len() == CHUNK => Ok(self.take_from(&read(LONGEST)?, here)),
+            there => Ok(there),
+        }
+    }
+
+    /// As [`Self::quickly`], from the bytes that stand there.
+    fn take_from(&mut self, bytes: &[u8], here: Cursor) -> Option<Cursor> {
+        let mut position = 0;
+        // The number at `position`, which is behind `next` at the beginning of a segment.
+        let mut number = here.next;
+        if here.position == 0 {
+            let header = frame::read_segment_header(bytes).ok().filter(|header| header.first == here.segment)?;
+            (position, number) = (header.length, header.first);
+        }
+        let start = position;
+        while self.goes_on()
+            && let Some(frame) = frame::read_frame(bytes, position).filter(|frame| frame.number == number)
+        {
+            if frame.carries == Carries::Seal {
+                return (number == self.next).then_some(Cursor { segment: number, position: 0, next: number });
+            }
+            position += frame.size();
+            number = number.saturating_add(frame.numbers().unwrap_or(1));
+            if number > self.next {
+                self.take(&frame, number);
+            }
+        }
+        let moved = position > start || !self.goes_on();
+        moved.then_some(Cursor { segment: here.segment, position: here.position + position as u64, next: number })
+    }
+
+    /// Reads the whole segment and takes what is whole behind damage too. What is not there, is passed over.
+    fn carefully(&mut self, segment: u64) -> Result<Option<Cursor>, LedgerError> {
+        let segment = Segment::read(self.dir, segment)?;
+        for met in segment.walk() {
+            let (position, carries, number, payload, size, behind) = match met {
+                Met::Entry { position, number, payload } => {
+                    let size = frame::FRAME_HEADER + payload.len();
+                    (position, Carries::Entry, number, payload, size, number.saturating_add(1))
+                }
+                Met::Thinned { position, number, count } => {
+                    (position, Carries::Thinned, number, &[][..], frame::THINNED, number.saturating_add(count))
+                }
+                Met::Seal | Met::Damage { .. } => continue,
+            };
+            if behind <= self.next || number > self.last {
+                continue;
+            }
+            self.take(&Frame { carries, number, payload }, behind);
+            if !self.goes_on() {
+                let position = (position + size) as u64;
+                return Ok(Some(Cursor { segment: segment.first, position, next: self.next }));
+            }
+        }
+        if self.next <= self.last {
+            let firsts = scan::segments(self.dir)?;
+            let following = firsts.into_iter().find(|&first| first > segment.first);
+            self.next = self.next.max(following.unwrap_or(self.last.saturating_add(1)));
+        }
+        Ok(None)
+    }
+
+    /// Takes a frame; the number behind it is `next`.
+    fn take(&mut self, frame: &Frame<'_>, next: u64) {
+        self.next = next;
+        self.bytes += frame.size();
+        if frame.carries != Carries::Entry {
+            return;
+        }
+        match Written::decode(frame.payload) {
+            Ok(Kept::Entry(entry)) => self.entries.push(entry),
+            Ok(Kept::Mark(_)) => {}
+            Err(error) => tracing::warn!(number = frame.number, %error, "an entry cannot be read, and is not replayed"),
+        }
+    }
+}
+
+fn read_at(file: &File, position: u64, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
+    let mut filled = 0;
+    while filled < most {
+        match file.read_at(&mut bytes[filled..], position + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

@@ -1,0 +1,60 @@
+//! What the handle and the writer's thread both hold.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use super::{index::Index, later::Later, progress::Standing};
+use crate::ledger::error::LedgerError;
+
+/// See the module's comment.
+pub(super) struct Shared {
+    pub(super) index: Arc<RwLock<Index>>,
+    /// Why nothing is acknowledged any more.
+    pub(super) poison: Mutex<Option<LedgerError>>,
+    pub(super) standing: Standing,
+    /// Whether this process uses the journal beside a database.
+    pub(super) beside: AtomicBool,
+    /// What the file `_acknowledged` says.
+    pub(super) written: AtomicU64,
+    pub(super) later: Later,
+    /// Wakes the writer where there is no job for it.
+    pub(super) nudge: Notify,
+    pub(super) counts: Counts,
+}
+
+/// What happened since the spool was opened, and its size.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) bytes: AtomicU64,
+    pub(super) tail_dropped: AtomicU64,
+    pub(super) usage_thinned: AtomicU64,
+    pub(super) usage_refused: AtomicU64,
+    pub(super) poisonings: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(index: Index, standing: Standing, written: Option<u64>) -> Self {
+        Self {
+            index: Arc::new(RwLock::new(index)),
+            poison: Mutex::default(),
+            standing,
+            beside: AtomicBool::new(false),
+            written: AtomicU64::new(written.unwrap_or(0)),
+            later: Later::default(),
+            nudge: Notify::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn poisoned(&self) -> Option<LedgerError> {
+        self.poison.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+pub(super) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}

@@ -1,0 +1,134 @@
+//! What the writer does between two groups: the file `_acknowledged`, trimming, thinning.
+//!
+//! Owns: the order in which these happen. Must never: fail what is asked of the journal; what the disk refuses here
+//! is tried again.
+
+use std::{
+    io,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{
+    open, progress,
+    scan::{self, JOURNAL, Segment},
+    shared::add,
+    thin,
+    writer::{RETRY, Writer, write_index},
+};
+use crate::ledger::error::LedgerError;
+
+/// How often `_acknowledged` is written at most.
+const PERSIST: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
+impl Writer {
+    /// How long nothing has to be done here.
+    pub(super) fn upkeep_due(&self, now: Instant) -> Option<Duration> {
+        let left = |since: Option<Instant>, wait: Duration| {
+            since.map_or(Duration::ZERO, |since| wait.saturating_sub(now.saturating_duration_since(since)))
+        };
+        let persist = self.is_beside() && self.written != Some(self.acknowledged());
+        let persist = persist.then(|| left(self.wrote_at, PERSIST));
+        let trim = self.shelf.next_trim(now, &self.limits).filter(|_| self.is_beside());
+        let thin = (self.is_full() && self.shelf.to_thin().is_some()).then_some(Duration::ZERO);
+        let work = [trim, thin].into_iter().flatten().min();
+        let work = work.map(|wait| wait.max(self.upkeep_failed_at.map_or(wait, |failed| left(Some(failed), RETRY))));
+        [persist, work].into_iter().flatten().min()
+    }
+
+    /// Does what is due; at most one segment is thinned.
+    pub(super) fn upkeep(&mut self, persist_now: bool) {
+        self.persist(persist_now);
+        let now = Instant::now();
+        self.shelf.settle(self.acknowledged(), now);
+        if self.upkeep_failed_at.is_none_or(|failed| now.saturating_duration_since(failed) >= RETRY) {
+            let done = self.trim(now).and_then(|()| self.thin());
+            self.upkeep_failed_at = done.is_err().then_some(now);
+            if let Err(error) = done {
+                tracing::warn!(error = error.explain(), "the spool's journal stays as long as it is for now");
+            }
+        }
+        self.count_bytes();
+    }
+
+    /// Whether this process uses the journal beside a database; without one nothing is trimmed.
+    fn is_beside(&self) -> bool {
+        self.shared.beside.load(Ordering::Acquire)
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.shared.standing.borrow().acknowledged
+    }
+
+    /// Writes what is acknowledged, if that is new; about once a second, but at once where the database lost something.
+    pub(super) fn persist(&mut self, now: bool) {
+        let acknowledged = self.acknowledged();
+        if !self.is_beside() || self.written == Some(acknowledged) {
+            return;
+        }
+        let back = self.written.is_some_and(|written| written > acknowledged);
+        let early = self.wrote_at.is_some_and(|at| at.elapsed() < PERSIST);
+        if early && !back && !now {
+            return;
+        }
+        self.wrote_at = Some(Instant::now());
+        match progress::write(&*self.disk, &self.dir, acknowledged) {
+            Ok(()) => {
+                self.written = Some(acknowledged);
+                self.shared.written.store(acknowledged, Ordering::Release);
+            }
+            Err(error) => {
+                tracing::warn!(error = error.explain(), "what the database has of the spool is not noted");
+            }
+        }
+    }
+
+    /// Lets the oldest segments go, one after the other, as far as they may.
+    fn trim(&mut self, now: Instant) -> Result<(), LedgerError> {
+        while self.is_beside()
+            && let Some(oldest) = self.shelf.to_trim(self.bytes(), now, &self.limits)
+        {
+            let (first, next) = (oldest.first, oldest.last.saturating_add(1));
+            // Whoever says just now that the database has lost something, keeps it.
+            let mut may = false;
+            self.shared.standing.send_if_modified(|progress| {
+                may = progress.trim(next);
+                may
+            });
+            if !may {
+                return Ok(());
+            }
+            write_index(&self.shared).forget_before(next);
+            let path = scan::segment_path(&self.dir, first);
+            let failed = |error| LedgerError::spool(&path, error);
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+            // Each before the next, so that no power cut leaves a hole.
+            self.disk.sync_dir(&self.dir.join(JOURNAL)).map_err(failed)?;
+            self.shelf.trimmed();
+        }
+        Ok(())
+    }
+
+    /// Thins one segment, if the journal is too long.
+    fn thin(&mut self) -> Result<(), LedgerError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let Some(sealed) = self.shelf.to_thin() else { return Ok(()) };
+        let (first, last) = (sealed.first, sealed.last);
+        let segment = Segment::read(&self.dir, first)?;
+        let thinned = thin::thin(&segment, &self.name);
+        if thinned.removed > 0 {
+            open::keep_aside(&*self.disk, &self.dir, &segment)?;
+            drop(open::place_segment(&*self.disk, &self.dir, first, &thinned.bytes, last.saturating_add(1))?);
+            add(&self.shared.counts.usage_thinned, thinned.removed);
+            self.shelf.thinned(first, thinned.bytes.len() as u64, thinned.left);
+        } else {
+            self.shelf.thinned(first, segment.bytes.len() as u64, 0);
+        }
+        Ok(())
+    }
+}
