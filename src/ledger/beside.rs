@@ -95,7 +95,7 @@ impl Beside {
                     }
                     return Ok(outcome);
                 }
-                Ok(Err(error)) if error.is_about_the_entry() => return Err(error),
+                Ok(Err(error)) if !error.is_about_the_database() => return Err(error),
                 Ok(Err(_)) => {}
                 Err(_) => shared.remote.missed(),
             }
@@ -133,7 +133,7 @@ impl Beside {
         }
         match tokio::time::timeout(self.shared.budget, question).await {
             Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(error)) if error.is_about_the_entry() => Err(error),
+            Ok(Err(error)) if !error.is_about_the_database() => Err(error),
             Ok(Err(_)) => Ok(None),
             Err(_) => {
                 self.shared.remote.missed();
@@ -155,7 +155,7 @@ impl Beside {
                 self.shared.shelf.keep_later(entries);
                 Ok(true)
             }
-            Ok(Err(error)) if error.is_about_the_entry() => Err(error),
+            Ok(Err(error)) if !error.is_about_the_database() => Err(error),
             Ok(Err(_)) => Ok(false),
             Err(_) => {
                 self.shared.remote.missed();

@@ -14,7 +14,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The database is away, overloaded, read-only or cut the connection. The same entry may be sent again.
+    /// The database is away, overloaded, or cut the connection. The same entry may be sent again.
     #[error("the ledger's database was not available while {doing}; sending the same entry again is safe")]
     Unavailable {
         /// What was being done.
@@ -45,7 +45,59 @@ pub enum LedgerError {
         /// How long it was waited for.
         seconds: u64,
     },
-    /// The server refuses this client (wrong password, missing right, unknown database): somebody must change something.
+    /// The server takes no writes: a standby, or a primary that somebody made read-only.
+    #[error(
+        "the ledger's database takes no writes while {doing} ({message}); point the URL at the primary, or end its \
+         read-only mode"
+    )]
+    ReadOnly {
+        /// What was being done.
+        doing: &'static str,
+        /// PostgreSQL's sentence, or what was found.
+        message: String,
+    },
+    /// The server has no connection left for this client.
+    #[error(
+        "the ledger's database has no connection left for {doing} ({message}); raise max_connections or the role's \
+         CONNECTION LIMIT, or find out who holds them"
+    )]
+    TooManyConnections {
+        /// What was being done.
+        doing: &'static str,
+        /// PostgreSQL's sentence.
+        message: String,
+    },
+    /// The server's disk is full.
+    #[error("the disk of the ledger's database is full while {doing} ({message}); give it more room")]
+    DiskFull {
+        /// What was being done.
+        doing: &'static str,
+        /// PostgreSQL's sentence.
+        message: String,
+    },
+    /// The server does not take this role and password, or this host.
+    #[error(
+        "the ledger's database does not accept the credentials while {doing} (SQLSTATE {sqlstate}: {message}); check \
+         role and password in the URL, and pg_hba.conf; a corrected file is read again without a restart"
+    )]
+    CredentialsRefused {
+        /// What was being done.
+        doing: &'static str,
+        /// PostgreSQL's five characters.
+        sqlstate: String,
+        /// PostgreSQL's sentence.
+        message: String,
+    },
+    /// No protected connection to the server came to be.
+    #[error(
+        "TLS with the ledger's database failed ({why}); sslrootcert in the URL must name the authority that signed the \
+         server's certificate, which must be for the host in the URL"
+    )]
+    TlsFailed {
+        /// What did not fit.
+        why: String,
+    },
+    /// The server refuses this client (missing right, unknown database): somebody must change something.
     #[error(
         "the ledger's database refused {doing} (SQLSTATE {sqlstate}: {message}); check the role, its rights and the URL"
     )]
@@ -142,6 +194,11 @@ impl LedgerError {
             Self::Connecting => "LedgerConnecting",
             Self::Full { .. } => "LedgerFull",
             Self::TimedOut { .. } => "DatabaseTimedOut",
+            Self::ReadOnly { .. } => "DatabaseReadOnly",
+            Self::TooManyConnections { .. } => "DatabaseTooManyConnections",
+            Self::DiskFull { .. } => "DatabaseDiskFull",
+            Self::CredentialsRefused { .. } => "DatabaseCredentialsRefused",
+            Self::TlsFailed { .. } => "DatabaseTlsFailed",
             Self::Refused { .. } => "DatabaseRefused",
             Self::SchemaTooOld { .. } => "SchemaTooOld",
             Self::Quarantined { .. } => "LedgerQuarantined",
@@ -155,12 +212,29 @@ impl LedgerError {
         }
     }
 
-    /// Whether it is this entry or this object that cannot be kept, whatever else the home takes.
-    pub const fn is_about_the_entry(&self) -> bool {
-        matches!(
-            self,
-            Self::Quarantined { .. } | Self::Malformed { .. } | Self::Damaged { .. } | Self::Parted { .. }
-        )
+    /// Whether the database itself failed, for all entries alike; the others concern one entry, or no database.
+    pub const fn is_about_the_database(&self) -> bool {
+        match self {
+            Self::Unavailable { .. }
+            | Self::TimedOut { .. }
+            | Self::ReadOnly { .. }
+            | Self::TooManyConnections { .. }
+            | Self::DiskFull { .. }
+            | Self::CredentialsRefused { .. }
+            | Self::TlsFailed { .. }
+            | Self::Refused { .. }
+            | Self::SchemaTooOld { .. }
+            | Self::Rewound { .. }
+            | Self::Connecting
+            | Self::Configuration { .. } => true,
+            Self::Quarantined { .. }
+            | Self::Full { .. }
+            | Self::Malformed { .. }
+            | Self::Damaged { .. }
+            | Self::Parted { .. }
+            | Self::Spool { .. }
+            | Self::Closed => false,
+        }
     }
 
     /// The message with all its causes, in one line.

@@ -7,9 +7,9 @@ use berth::{
 use uuid::Uuid;
 
 use crate::{
-    ledger,
+    home, ledger,
     objects::{CLUSTER, Object, now, record_of},
-    open,
+    open, up,
 };
 
 const DURABLE: Outcome = Outcome::Durable(Backend::Database);
@@ -171,39 +171,22 @@ async fn entries_of_one_object_at_once_stay_in_order() {
 }
 
 #[tokio::test]
-async fn a_database_that_forgot_what_it_acknowledged_is_found_out() {
-    let (database, ledger) = ledger().await;
-    let mut object = Object::new("db");
-    ledger.submit(object.step(State::Pending)).await.unwrap();
-    ledger.submit(object.step(State::Running)).await.unwrap();
-    database
-        .execute("UPDATE berth.ledger_writers SET acknowledged = 1, digest = decode(repeat('ab', 32), 'hex')")
-        .await;
-    let error = ledger.submit(object.step(State::Paused)).await.unwrap_err();
-    assert!(matches!(error, LedgerError::Rewound { acknowledged: 2, found: 1, .. }), "{error}");
-    assert_eq!(database.number("SELECT sequence FROM berth.ledger_heads").await, 2, "nothing is written on top");
-}
-
-#[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_recognised_by_the_next_batch() {
-    let (database, ledger) = ledger().await;
+    let (database, home) = home().await;
     let mut object = Object::new("db");
-    ledger.submit(object.step(State::Pending)).await.unwrap();
+    home.submit(object.step(State::Pending)).await.unwrap();
     // The server ends the connection of the writer: what it was doing fails, what comes next goes on.
     let mut answers = vec![];
     for state in [State::Running, State::Paused, State::Running, State::Paused] {
         let entry = object.step(state);
-        let (answer, ()) = tokio::join!(
-            ledger.submit(entry.clone()),
-            database.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                 WHERE application_name = 'writer-0' AND datname = current_database()"
-            )
-        );
+        let (answer, ()) = tokio::join!(home.submit(entry.clone()), database.cut("writer-0"));
         let mut answer = answer;
         for _ in 0..20 {
             match &answer {
-                Err(LedgerError::Unavailable { .. }) => answer = ledger.submit(entry.clone()).await,
+                Err(LedgerError::Unavailable { .. }) => {
+                    up(&home).await;
+                    answer = home.submit(entry.clone()).await;
+                }
                 _ => break,
             }
         }

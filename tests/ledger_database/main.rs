@@ -1,6 +1,8 @@
 //! The ledger against a real PostgreSQL: what the user keeps, whatever happens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "tests and their helpers")]
 
+#[path = "../support/fake.rs"]
+mod fake;
 #[path = "../support/objects.rs"]
 mod objects;
 #[path = "../support/postgres.rs"]
@@ -9,19 +11,26 @@ mod postgres;
 mod proxy;
 
 mod audit;
+mod breaker;
 mod chains;
 mod commands;
+mod facts;
+mod import;
 mod opening;
 mod outages;
 mod partitions;
 mod present;
 mod quarantine;
 mod reading;
+mod rewinds;
+mod rotation;
 mod throughput;
 
+use std::time::Duration;
+
 use berth::ledger::{
-    Config, Health, Ledger,
-    postgres::{Counters, Source, migrate},
+    Config, Health, Ledger, LedgerError,
+    postgres::{Counters, Home, Source, Standing, migrate},
 };
 
 /// A fresh database with the schema, and a ledger open in it.
@@ -30,6 +39,42 @@ async fn ledger() -> (postgres::Database, Ledger) {
     migrate(&source(&database)).await.unwrap();
     let ledger = open(&database, "writer-0").await;
     (database, ledger)
+}
+
+/// A fresh database with the schema, and its home.
+async fn home() -> (postgres::Database, Home) {
+    let database = postgres::Database::create().await;
+    migrate(&source(&database)).await.unwrap();
+    let home = Home::open(&source(&database), "writer-0").await.unwrap();
+    (database, home)
+}
+
+/// A fresh database with the schema, and a way to it that breaks on command.
+async fn behind_a_proxy() -> (postgres::Database, proxy::Proxy, Source) {
+    let database = postgres::Database::create().await;
+    migrate(&source(&database)).await.unwrap();
+    let proxy = proxy::Proxy::before(postgres::socket().to_owned()).await;
+    let url = format!("postgres://berth_test@{}/{}?sslmode=disable", proxy.authority(), database.name());
+    (database, proxy, Source::Url(url))
+}
+
+/// Waits until the database is up again.
+async fn up(home: &Home) {
+    let mut standing = home.standing();
+    let up = standing.wait_for(|standing| matches!(standing, Standing::Up));
+    tokio::time::timeout(Duration::from_secs(60), up).await.expect("it never came back").unwrap();
+}
+
+/// Waits until it is down for this reason.
+async fn down(home: &Home, reason: &str) -> LedgerError {
+    let mut standing = home.standing();
+    let down = standing.wait_for(|standing| matches!(standing, Standing::Down(error) if error.reason() == reason));
+    let Standing::Down(error) =
+        tokio::time::timeout(Duration::from_secs(60), down).await.expect("it never failed so").unwrap().clone()
+    else {
+        unreachable!()
+    };
+    error
 }
 
 /// One more replica on the same database.

@@ -11,14 +11,14 @@ use crate::{config, postgres::Database, source};
 async fn a_schema_that_is_too_old_is_refused_with_the_command_that_helps() {
     let database = Database::create().await;
     let source = source(&database);
-    assert_eq!(pending(&source).await.unwrap().len(), 12);
+    assert_eq!(pending(&source).await.unwrap().len(), 17);
     let error = Ledger::open(&config(source.clone(), "writer-0")).await.unwrap_err();
-    assert_eq!(error.to_string(), "the ledger's schema is at 0, this release needs 12: run `berth migrate`");
+    assert_eq!(error.to_string(), "the ledger's schema is at 0, this release needs 17: run `berth migrate`");
     assert!(matches!(Reader::connect(&source).await, Err(LedgerError::SchemaTooOld { .. })));
-    assert_eq!(migrate(&source).await.unwrap().len(), 12);
-    database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0012%'").await;
+    assert_eq!(migrate(&source).await.unwrap().len(), 17);
+    database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0017%'").await;
     let error = Ledger::open(&config(source, "writer-0")).await.unwrap_err();
-    assert!(matches!(error, LedgerError::SchemaTooOld { found: 11, needed: 12 }), "{error}");
+    assert!(matches!(error, LedgerError::SchemaTooOld { found: 16, needed: 17 }), "{error}");
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn migrating_at_once_from_two_places_applies_everything_once() {
     let (a, b) = tokio::join!(migrate(&source), migrate(&source));
     let mut applied = [a.unwrap(), b.unwrap()].concat();
     applied.sort();
-    assert_eq!(applied.len(), 12);
+    assert_eq!(applied.len(), 17);
     assert!(pending(&source).await.unwrap().is_empty());
     assert!(migrate(&source).await.unwrap().is_empty());
     assert_eq!(
@@ -95,7 +95,7 @@ async fn the_url_may_come_from_a_mounted_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
     std::fs::write(&path, format!("{}\n", database.url())).unwrap();
-    assert_eq!(migrate(&Source::File(path.clone())).await.unwrap().len(), 12);
+    assert_eq!(migrate(&Source::File(path.clone())).await.unwrap().len(), 17);
     let missing = Ledger::open(&config(Source::File(folder.path().join("other")), "writer-0")).await.unwrap_err();
     assert!(matches!(missing, LedgerError::Configuration { .. }), "{missing}");
 }

@@ -4,35 +4,33 @@ use std::time::{Duration, Instant};
 
 use berth::{
     ledger::{
-        Backend, Entry, Ledger, LedgerError, Outcome,
-        postgres::{Source, migrate},
+        Backend, Entry, LedgerError, Outcome,
+        postgres::{Home, Source},
     },
     lifecycle::State,
 };
 
 use crate::{
-    config,
+    behind_a_proxy as way,
     objects::{CLUSTER, Object},
-    postgres::{Database, socket},
+    postgres::Database,
     proxy::{Proxy, Weather},
-    source,
+    up,
 };
 
 const DURABLE: Outcome = Outcome::Durable(Backend::Database);
 
-async fn behind_a_proxy() -> (Database, Proxy, Ledger) {
-    let database = Database::create().await;
-    migrate(&source(&database)).await.unwrap();
-    let proxy = Proxy::before(socket().to_owned()).await;
-    let url = format!("postgres://berth_test@{}/{}?sslmode=disable", proxy.authority(), database.name());
-    let ledger = Ledger::open(&config(Source::Url(url), "writer-0")).await.unwrap();
-    (database, proxy, ledger)
+async fn behind_a_proxy() -> (Database, Proxy, Home) {
+    let (database, proxy, source) = way().await;
+    let home = Home::open(&source, "writer-0").await.unwrap();
+    (database, proxy, home)
 }
 
-/// As a reconciler does: the same bytes, until there is an answer.
-async fn until_answered(ledger: &Ledger, entry: &Entry) -> (Outcome, usize) {
+/// As a replay does: the same bytes, whenever the database is up, until there is an answer.
+async fn until_answered(home: &Home, entry: &Entry) -> (Outcome, usize) {
     for failed in 0..20 {
-        match ledger.submit(entry.clone()).await {
+        up(home).await;
+        match home.submit(entry.clone()).await {
             Ok(outcome) => return (outcome, failed),
             Err(error) => assert!(
                 matches!(error, LedgerError::Unavailable { .. } | LedgerError::TimedOut { .. }),
@@ -46,13 +44,13 @@ async fn until_answered(ledger: &Ledger, entry: &Entry) -> (Outcome, usize) {
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_counts_once() {
-    let (database, proxy, ledger) = behind_a_proxy().await;
+    let (database, proxy, home) = behind_a_proxy().await;
     let mut object = Object::new("db");
-    ledger.submit(object.step(State::Pending)).await.unwrap();
+    home.submit(object.step(State::Pending)).await.unwrap();
     for state in [State::Running, State::Paused, State::Running] {
         proxy.set(Weather::LoseCommit);
         let entry = object.step(state);
-        assert_eq!(until_answered(&ledger, &entry).await, (DURABLE, 1), "one answer is lost, the next one comes");
+        assert_eq!(until_answered(&home, &entry).await, (DURABLE, 1), "one answer is lost, the next one comes");
     }
     assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 4);
     assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, 4);
@@ -60,32 +58,33 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
 
 #[tokio::test]
 async fn a_lost_answer_followed_by_another_objects_entry_is_no_rewind() {
-    let (database, proxy, ledger) = behind_a_proxy().await;
+    let (database, proxy, home) = behind_a_proxy().await;
     let (mut lost, mut other) = (Object::new("lost"), Object::new("other"));
     proxy.set(Weather::LoseCommit);
-    assert!(ledger.submit(lost.step(State::Pending)).await.is_err());
-    assert_eq!(ledger.submit(other.step(State::Pending)).await.unwrap(), DURABLE);
-    assert_eq!(ledger.submit(lost.step(State::Running)).await.unwrap(), DURABLE);
+    assert!(home.submit(lost.step(State::Pending)).await.is_err());
+    up(&home).await;
+    assert_eq!(home.submit(other.step(State::Pending)).await.unwrap(), DURABLE);
+    assert_eq!(home.submit(lost.step(State::Running)).await.unwrap(), DURABLE);
     assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, 3);
 }
 
 #[tokio::test]
 async fn a_connection_that_went_silent_is_given_up_and_replaced() {
-    let (database, proxy, ledger) = behind_a_proxy().await;
+    let (database, proxy, home) = behind_a_proxy().await;
     let mut object = Object::new("db");
-    ledger.submit(object.step(State::Pending)).await.unwrap();
+    home.submit(object.step(State::Pending)).await.unwrap();
     proxy.set(Weather::Silent);
     let entry = object.step(State::Running);
     let started = Instant::now();
     // As many calls as the pool has connections: none of those may be lost for good.
-    let reads = futures::future::join_all((0..4).map(|_| ledger.head(CLUSTER, object.uid)));
-    let (answer, reads) = tokio::join!(ledger.submit(entry.clone()), reads);
+    let reads = futures::future::join_all((0..4).map(|_| home.head(CLUSTER, object.uid)));
+    let (answer, reads) = tokio::join!(home.submit(entry.clone()), reads);
     assert!(matches!(answer, Err(LedgerError::TimedOut { .. } | LedgerError::Unavailable { .. })), "{answer:?}");
     assert!(reads.iter().all(Result::is_err), "{reads:?}");
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     proxy.set(Weather::Fair);
-    assert_eq!(until_answered(&ledger, &entry).await.0, DURABLE);
-    let reads = futures::future::join_all((0..4).map(|_| ledger.head(CLUSTER, object.uid))).await;
+    assert_eq!(until_answered(&home, &entry).await.0, DURABLE);
+    let reads = futures::future::join_all((0..4).map(|_| home.head(CLUSTER, object.uid))).await;
     assert!(reads.iter().all(|head| head.as_ref().is_ok_and(|known| known.is_some_and(|k| k.head == object.head))));
     assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 2);
@@ -93,25 +92,25 @@ async fn a_connection_that_went_silent_is_given_up_and_replaced() {
 
 #[tokio::test]
 async fn a_commit_after_which_there_is_silence_counts_once() {
-    let (database, proxy, ledger) = behind_a_proxy().await;
+    let (database, proxy, home) = behind_a_proxy().await;
     let mut object = Object::new("db");
-    ledger.submit(object.step(State::Pending)).await.unwrap();
+    home.submit(object.step(State::Pending)).await.unwrap();
     // With 5 rounds this also shows that no such connection is lost to the pool of 4; one takes 10 s.
     let rounds = std::env::var("BERTH_TEST_ROUNDS").map_or(1, |text| text.parse().unwrap());
     for _ in 0..rounds {
         proxy.set(Weather::SilentCommit);
         let entry = object.step(State::Running);
-        let answer = ledger.submit(entry.clone()).await;
+        let answer = home.submit(entry.clone()).await;
         assert!(matches!(answer, Err(LedgerError::TimedOut { .. })), "{answer:?}");
-        assert_eq!(until_answered(&ledger, &entry).await, (DURABLE, 0));
+        assert_eq!(until_answered(&home, &entry).await, (DURABLE, 0));
     }
     assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, rounds + 1);
 }
 
 #[tokio::test]
 async fn by_default_a_server_without_tls_is_refused_even_on_this_machine() {
-    let (database, proxy, _ledger) = behind_a_proxy().await;
+    let (database, proxy, _home) = behind_a_proxy().await;
     let url = format!("postgres://berth_test@{}/{}", proxy.authority(), database.name());
-    let error = Ledger::open(&config(Source::Url(url), "writer-1")).await.unwrap_err();
+    let error = Home::open(&Source::Url(url), "writer-1").await.unwrap_err();
     assert!(error.explain().contains("TLS"), "{}", error.explain());
 }

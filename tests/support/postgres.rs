@@ -22,6 +22,7 @@ trap '' INT HUP
 dir=$(mktemp -d /tmp/berth-pg-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 "$BIN/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; exit 1; }
+printf 'local all +needs_password scram-sha-256\nlocal all all trust\n' >"$dir/data/pg_hba.conf"
 "$BIN/pg_ctl" -D "$dir/data" -s -w -t 60 -l "$dir/log" -o "-k $dir -c listen_addresses='' -c fsync=$FSYNC $MORE -c max_connections=300 -c timezone=Asia/Tokyo" start >&2 || { cat "$dir/log" >&2; exit 1; }
 echo "$dir"
 cat >/dev/null
@@ -97,6 +98,41 @@ impl Database {
             admin.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
         }
         Self { name }
+    }
+
+    /// A role of its own for this database, that may do what the other may; the URL for it. With a password, it needs it.
+    pub async fn role(&self, password: Option<&str>) -> (String, String) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let role = format!("{}_role_{}", self.name, COUNT.fetch_add(1, Ordering::Relaxed));
+        let group = "DO $$ BEGIN PERFORM pg_advisory_xact_lock(1);
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'needs_password') THEN CREATE ROLE needs_password; END IF;
+            END $$";
+        PgConnection::connect(&url("postgres", "postgres")).await.unwrap().execute(group).await.unwrap();
+        self.admin(format!("CREATE ROLE {role} LOGIN IN ROLE berth_test")).await;
+        let mut who = role.clone();
+        if let Some(password) = password {
+            self.admin(format!("GRANT needs_password TO {role}; ALTER ROLE {role} PASSWORD '{password}'")).await;
+            who = format!("{role}:{password}");
+        }
+        (role, url(&who, &self.name))
+    }
+
+    /// Runs statements as the server's owner, outside of this database.
+    pub async fn admin(&self, sql: String) {
+        let mut admin = PgConnection::connect(&url("postgres", "postgres")).await.unwrap();
+        for statement in sql.split("; ") {
+            admin.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.unwrap();
+        }
+    }
+
+    /// Ends all connections to it but those of the tests themselves.
+    pub async fn cut(&self, application: &str) {
+        self.admin(format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = '{}' AND application_name = '{application}'",
+            self.name
+        ))
+        .await;
     }
 
     /// The URL for the role without special rights.

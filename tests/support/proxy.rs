@@ -25,6 +25,8 @@ pub enum Weather {
     SilentCommit = 3,
     /// Connections that are open now go silent and stay so, also when it is fair again for new ones.
     Silent = 2,
+    /// Connections are closed, new ones at once and old ones at their next word.
+    Cut = 4,
 }
 
 /// The proxy; gone with the test's runtime.
@@ -42,6 +44,9 @@ impl Proxy {
         let shared = Arc::clone(&weather);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if shared.load(Ordering::SeqCst) == Weather::Cut as u8 {
+                    continue;
+                }
                 let server = UnixStream::connect(folder.join(".s.PGSQL.5432")).await.unwrap();
                 tokio::spawn(pass(client, server, Arc::clone(&shared)));
             }
@@ -72,7 +77,7 @@ async fn pass(mut client: TcpStream, mut server: UnixStream, weather: Arc<Atomic
             // Nothing passes any more in either direction, and nobody is told.
             return std::future::pending().await;
         }
-        if length == 0 {
+        if length == 0 || is(Weather::Cut) {
             return;
         }
         if !from_client {

@@ -2,21 +2,23 @@
 //!
 //! Owns: the order of the steps, which is the order of the locks. Must never: retry; decide what a refusal means.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 
 use super::{
     bounds::{CALL, timed_out},
     failure::Failure,
-    heads::{self, HeadRow, Standing},
+    heads::{self, Advanced, End, HeadRow, Standing},
     history,
     operations::{self, Account, Operation, Taken},
-    present,
+    present, usage,
+    writer::Answer,
     writers::{self, Mark},
 };
 use crate::ledger::{
-    entry::{Entry, Snapshot, Target},
+    entry::{Entry, Snapshot, Target, Usage},
     hash::Hash,
     record::{Head, Record},
 };
@@ -29,6 +31,17 @@ pub(super) struct Item {
     pub(super) entry: Entry,
     /// The record is written without its snapshot, which is in the quarantine.
     pub(super) bare: bool,
+    /// Who waits for it; nobody, where it is imported with others.
+    pub(super) answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// Which rules hold for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// A record is kept where it is the next of its chain; its snapshot is written with it.
+    Live,
+    /// Every record is kept, also beside the line: it was shown, or may have been. Snapshots are written afterwards.
+    Import,
 }
 
 /// What became of an entry, as far as the batch can tell.
@@ -46,6 +59,19 @@ pub(super) enum Verdict {
     Told(Account),
 }
 
+/// What a batch did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// One for each item, in their order.
+    pub(super) verdicts: Vec<Verdict>,
+    /// Rows that were not there before: records, operations and samples.
+    pub(super) added: u64,
+    /// The ends of the chains whose heads moved.
+    pub(super) moved: Vec<End>,
+    /// The records at which heads stand, or over which they passed: their snapshots count.
+    pub(super) passed: HashSet<Hash>,
+}
+
 /// What this process knows of its mark in the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Marks {
@@ -55,63 +81,86 @@ pub(super) struct Marks {
     pub(super) attempted: Option<Mark>,
 }
 
-/// Writes the items in one transaction; each object occurs once among them.
+/// Writes the items in one transaction. Of live ones, each object occurs once among them.
 pub(super) async fn commit(
     pool: &PgPool,
     writer: &str,
     marks: &mut Marks,
+    mode: Mode,
     items: &[Item],
-) -> Result<Vec<Verdict>, Failure> {
-    match tokio::time::timeout(CALL, transaction(pool, writer, marks, items)).await {
+) -> Result<Done, Failure> {
+    match tokio::time::timeout(CALL, transaction(pool, writer, marks, mode, items)).await {
         Ok(done) => done,
         Err(_) => Err(timed_out(DOING).into()),
     }
 }
 
-async fn transaction(pool: &PgPool, writer: &str, marks: &mut Marks, items: &[Item]) -> Result<Vec<Verdict>, Failure> {
+async fn transaction(
+    pool: &PgPool,
+    writer: &str,
+    marks: &mut Marks,
+    mode: Mode,
+    items: &[Item],
+) -> Result<Done, Failure> {
     let parts = Parts::of(items);
     let mut transaction = pool.begin().await.map_err(|error| Failure::new(DOING, error))?;
-    let standings = heads::advance(&mut transaction, &parts.records()).await?;
-    let next: Vec<(&Record, &Target)> = parts
-        .chained
+    let Advanced { standings, mut moved } = heads::advance(&mut transaction, &parts.records()).await?;
+    let mut passed: HashSet<Hash> = standings
         .iter()
-        .filter(|(record, _)| standings.get(&record.hash()) == Some(&Standing::Next))
-        .copied()
+        .filter(|(_, standing)| matches!(standing, Standing::Next | Standing::Last))
+        .map(|(hash, _)| *hash)
         .collect();
-    history::insert(&mut transaction, &next).await?;
+    let mut added = match mode {
+        Mode::Live => history::insert(&mut transaction, &parts.next(&standings)).await?,
+        Mode::Import => {
+            let added = history::insert(&mut transaction, &parts.once()).await?;
+            for end in heads::catch_up(&mut transaction, &moved).await? {
+                passed.insert(end.row.head.hash);
+                moved.push(end);
+            }
+            added
+        }
+    };
     let taken = operations::insert(&mut transaction, &parts.operations).await?;
-    present::upsert(&mut transaction, &counting(items, &standings)).await?;
-    let added: Vec<Hash> = next.iter().map(|(record, _)| record.hash()).chain(taken.added.iter().copied()).collect();
+    let samples = usage::insert(&mut transaction, &parts.samples).await?;
+    if mode == Mode::Live {
+        present::upsert(&mut transaction, &counting(items, &passed)).await?;
+    }
+    added.extend_from_slice(&taken.added);
     let after = marks.known.after(&added);
     // From here on the answer may be lost. While it is in doubt, the row of the mark is locked by this transaction.
     marks.attempted = Some(after);
     writers::advance(&mut transaction, writer, marks.known, after).await?;
     transaction.commit().await.map_err(|error| Failure::new(DOING, error))?;
     *marks = Marks { known: after, attempted: None };
-    Ok(items.iter().map(|item| verdict(&item.entry, &standings, &taken)).collect())
+    let verdicts = items.iter().map(|item| verdict(&item.entry, &standings, &taken)).collect();
+    Ok(Done { verdicts, added: added.len() as u64 + samples, moved, passed })
 }
 
 /// The entries by table, each sorted by its key.
+#[derive(Default)]
 struct Parts<'a> {
     chained: Vec<(&'a Record, &'a Target)>,
     operations: Vec<Operation<'a>>,
+    samples: Vec<&'a Usage>,
 }
 
 impl<'a> Parts<'a> {
     fn of(items: &'a [Item]) -> Self {
-        let mut parts = Self { chained: vec![], operations: vec![] };
+        let mut parts = Self::default();
         for item in items {
             match &item.entry {
                 Entry::Chained { record, snapshot } => parts.chained.push((record, &snapshot.target)),
+                Entry::Carried { record, target } => parts.chained.push((record, target)),
                 Entry::Operation { record, target, outcome } => {
                     parts.operations.push(Operation { record, target, outcome: *outcome });
                 }
-                // Carried records and samples come by `import` only.
-                Entry::Present(_) | Entry::Carried { .. } | Entry::Usage(_) => {}
+                Entry::Usage(usage) => parts.samples.push(usage),
+                Entry::Present(_) => {}
             }
         }
-        parts.chained.sort_by_key(|(record, _)| (record.envelope().cluster, record.envelope().uid));
-        // Stable: of two accounts of one phase, the one that was told first comes first.
+        // Stable: records of one chain stay in their order, and of two accounts of one phase the first comes first.
+        parts.chained.sort_by_key(|(record, _)| heads::key(record));
         parts.operations.sort_by_key(|operation| operations::key(operation.record));
         parts
     }
@@ -119,17 +168,38 @@ impl<'a> Parts<'a> {
     fn records(&self) -> Vec<&'a Record> {
         self.chained.iter().map(|(record, _)| *record).collect()
     }
+
+    fn next(&self, standings: &HashMap<Hash, Standing>) -> Vec<(&'a Record, &'a Target)> {
+        let next = |(record, _): &&(&Record, &Target)| standings.get(&record.hash()) == Some(&Standing::Next);
+        self.chained.iter().filter(next).copied().collect()
+    }
+
+    /// Each record once, with its details where one of several copies has them.
+    fn once(&self) -> Vec<(&'a Record, &'a Target)> {
+        let mut places: HashMap<Hash, usize> = HashMap::with_capacity(self.chained.len());
+        let mut once: Vec<(&Record, &Target)> = Vec::with_capacity(self.chained.len());
+        for &(record, target) in &self.chained {
+            match places.get(&record.hash()).and_then(|&place| once.get_mut(place)) {
+                None => {
+                    places.insert(record.hash(), once.len());
+                    once.push((record, target));
+                }
+                Some(copy) if copy.0.details().is_none() => *copy = (record, target),
+                Some(_) => {}
+            }
+        }
+        once
+    }
 }
 
 /// The snapshots that count: those of records that stand, and those that come without one.
-fn counting<'a>(items: &'a [Item], standings: &HashMap<Hash, Standing>) -> Vec<&'a Snapshot> {
+fn counting<'a>(items: &'a [Item], passed: &HashSet<Hash>) -> Vec<&'a Snapshot> {
     items
         .iter()
         .filter_map(|item| match &item.entry {
             Entry::Present(snapshot) => Some(&**snapshot),
             Entry::Chained { record, snapshot } => {
-                let stands = matches!(standings.get(&record.hash()), Some(Standing::Next | Standing::Last));
-                (stands && !item.bare).then_some(&**snapshot)
+                (passed.contains(&record.hash()) && !item.bare).then_some(&**snapshot)
             }
             Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => None,
         })
@@ -138,8 +208,8 @@ fn counting<'a>(items: &'a [Item], standings: &HashMap<Hash, Standing>) -> Vec<&
 
 fn verdict(entry: &Entry, standings: &HashMap<Hash, Standing>, taken: &Taken) -> Verdict {
     match entry {
-        Entry::Present(_) | Entry::Carried { .. } | Entry::Usage(_) => Verdict::Durable,
-        Entry::Chained { record, snapshot: _ } => match standings.get(&record.hash()) {
+        Entry::Present(_) | Entry::Usage(_) => Verdict::Durable,
+        Entry::Chained { record, .. } | Entry::Carried { record, .. } => match standings.get(&record.hash()) {
             Some(Standing::Sibling(head)) => Verdict::Sibling(*head),
             Some(Standing::Behind(head)) => Verdict::Behind(*head),
             Some(Standing::Ahead(head)) => Verdict::Ahead(*head),

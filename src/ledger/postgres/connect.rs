@@ -8,15 +8,12 @@ use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{
-    ConnectOptions, Connection, PgConnection,
+    ConnectOptions, Connection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
-use super::{
-    bounds::{self, CALL},
-    failure::Failure,
-};
-use crate::ledger::error::LedgerError;
+use super::{bounds::CALL, failure::Failure, probe};
+use crate::ledger::{error::LedgerError, hash::Hash};
 
 /// The most connections of one process: one writes, the others read. A database serves many processes.
 const POOL: u32 = 4;
@@ -56,16 +53,15 @@ impl Source {
     }
 }
 
-/// A small pool behind SeaORM's connection; `name` is seen in `pg_stat_activity`.
+/// A small pool behind SeaORM's connection, to a server that answers; `name` is seen in `pg_stat_activity`.
 pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, LedgerError> {
-    const DOING: &str = "connecting";
     let options = options(source, name)?;
-    // One connection by hand first: a pool answers a refused connection with a time-out that names no cause.
-    let probe = bounds::within(DOING, async {
-        let connection = PgConnection::connect_with(&options).await?;
-        connection.close().await
-    });
-    probe.await.map_err(|failure| failure.into_error(DOING))?;
+    probe::reach(&options).await?;
+    Ok(pool(options))
+}
+
+/// A pool that connects once it is asked.
+pub(super) fn pool(options: PgConnectOptions) -> DatabaseConnection {
     let pool = PgPoolOptions::new()
         .max_connections(POOL)
         .acquire_timeout(CALL)
@@ -82,14 +78,65 @@ pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, 
             })
         })
         .connect_lazy_with(options);
-    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+    SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
+}
+
+/// What a source says at one moment.
+#[derive(Clone)]
+pub(super) struct Configured {
+    pub(super) options: PgConnectOptions,
+    /// A digest of the URL and of the files that it names: another one means that something was rotated.
+    pub(super) seen: Hash,
+}
+
+/// Reads the source, and the certificates that its URL names.
+pub(super) fn configured(source: &Source, name: &str) -> Result<Configured, LedgerError> {
+    let url = source.url()?;
+    let mut seen = url.as_bytes().to_vec();
+    for path in files(&url) {
+        // A file that is missing is a state like any other; connecting will say so.
+        seen.extend_from_slice(Hash::of(&std::fs::read(path).unwrap_or_default()).as_bytes());
+    }
+    Ok(Configured { options: options_of(&url, name)?, seen: Hash::of(&seen) })
+}
+
+/// The files that a URL names: root certificate, client certificate and its key.
+fn files(url: &str) -> Vec<PathBuf> {
+    const NAMES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
+    let Some((_, query)) = url.split_once('?') else { return vec![] };
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| NAMES.contains(key)).map(|(_, value)| decoded(value).into()).collect()
+}
+
+/// A value of a URL's query: `%2F` is `/`, `+` is a space.
+fn decoded(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = (byte == b'%').then(|| value.get(at + 1..at + 3)).flatten();
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                text.push(byte);
+                at += 3;
+            }
+            None => {
+                text.push(if byte == b'+' { b' ' } else { byte });
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn options(source: &Source, name: &str) -> Result<PgConnectOptions, LedgerError> {
-    let url = source.url()?;
+    options_of(&source.url()?, name)
+}
+
+fn options_of(url: &str, name: &str) -> Result<PgConnectOptions, LedgerError> {
     let parsed: PgConnectOptions =
         url.parse().map_err(|error| Failure::new("reading the URL", error).into_error("reading the URL"))?;
-    let mode = tls(&url, &parsed)?;
+    let mode = tls(url, &parsed)?;
     Ok(parsed
         .ssl_mode(mode)
         .application_name(name)
@@ -173,6 +220,25 @@ mod tests {
             assert!(error.contains("unprotected") && error.contains("sslmode=verify-full"), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_rotated_url_or_certificate_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, root) = (folder.path().join("url"), folder.path().join("root ca.pem"));
+        let seen = || configured(&Source::File(url.clone()), "test").unwrap().seen;
+        let name = root.display().to_string().replace('/', "%2F").replace(' ', "+");
+        std::fs::write(&url, format!("postgres://u:old@db.example/b?sslrootcert={name}")).unwrap();
+        let first = seen();
+        assert_eq!(seen(), first);
+        std::fs::write(&root, "one").unwrap();
+        let second = seen();
+        assert_ne!(second, first);
+        std::fs::write(&root, "two").unwrap();
+        let third = seen();
+        assert_ne!(third, second);
+        std::fs::write(&url, format!("postgres://u:new@db.example/b?sslrootcert={name}\n")).unwrap();
+        assert_ne!(seen(), third);
     }
 
     #[test]

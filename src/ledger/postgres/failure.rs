@@ -55,8 +55,17 @@ impl Failure {
             "23" if sqlstate == "23514" && database.constraint().is_none() => Self::NoPartition(refusal()),
             // Cardinality, data, integrity, and limits of a program (an index row too large).
             "21" | "22" | "23" | "54" => Self::Row(refusal()),
+            "28" => {
+                let Refusal { sqlstate, message } = refusal();
+                Self::All(LedgerError::CredentialsRefused { doing, sqlstate, message })
+            }
+            _ if sqlstate == "25006" => Self::All(LedgerError::ReadOnly { doing, message: refusal().message }),
+            _ if sqlstate == "53300" => {
+                Self::All(LedgerError::TooManyConnections { doing, message: refusal().message })
+            }
+            _ if sqlstate == "53100" => Self::All(LedgerError::DiskFull { doing, message: refusal().message }),
             "40" => Self::Conflict(LedgerError::Unavailable { doing, source: error }),
-            // Connection, read-only, resources, not in the right state, intervention, system, cancelled by time-out.
+            // Connection, state of the transaction, resources, not in the right state, intervention, system, cancelled by time-out.
             "08" | "25" | "53" | "55" | "57" | "58" | "XX" => {
                 Self::All(LedgerError::Unavailable { doing, source: error })
             }
@@ -79,12 +88,7 @@ impl Failure {
 }
 
 fn tls(cause: &dyn Error) -> LedgerError {
-    LedgerError::Configuration {
-        why: format!(
-            "TLS with the database failed ({cause}); sslrootcert in the URL must name the authority that signed the \
-             server's certificate, which must be for the host in the URL"
-        ),
-    }
+    LedgerError::TlsFailed { why: cause.to_string() }
 }
 
 impl From<LedgerError> for Failure {

@@ -1,18 +1,21 @@
 //! `ledger_heads`: the ends of the chains, moved by compare-and-set (docs/decisions/0004).
 //!
-//! Owns: who may add the next record of a chain. Must never: look into the history; touch a row out of key order, for
-//! two leaders may write at once and must not wait for each other in a circle.
+//! Owns: who may add the next record of a chain. Must never: touch a row out of key order, for two leaders may write at
+//! once and must not wait for each other in a circle.
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{failure::Failure, time::Timestamptz};
-use crate::ledger::{
-    error::LedgerError,
-    hash::Hash,
-    record::{Head, Micros, Record},
+use crate::{
+    ledger::{
+        error::LedgerError,
+        hash::Hash,
+        record::{Head, Micros, Record},
+    },
+    lifecycle::State,
 };
 
 const DOING: &str = "moving the heads of chains";
@@ -59,35 +62,147 @@ pub(super) fn judge(record: &Record, head: Option<HeadRow>) -> Standing {
     }
 }
 
-/// Moves the heads of all records that are next, and tells where each record stood.
-///
-/// `records` are sorted by (cluster, uid), each object once. The order of locks is the same in every transaction:
-/// new chains by key, then known ones by key.
-pub(super) async fn advance(
-    connection: &mut PgConnection,
-    records: &[&Record],
-) -> Result<HashMap<Hash, Standing>, Failure> {
-    debug_assert!(records.windows(2).all(|pair| key(pair[0]) < key(pair[1])), "records are sorted, each object once");
-    let first: Vec<&Record> = records.iter().copied().filter(|record| record.follows(Head::GENESIS)).collect();
-    let begun = begin(connection, &first).await?;
-    let known: Vec<&Record> = records.iter().copied().filter(|record| !begun.contains(&key(record))).collect();
-    let rows = lock(connection, &known).await?;
-    let standings: HashMap<Hash, Standing> = records
-        .iter()
-        .map(|record| {
-            let next = begun.contains(&key(record));
-            let standing = if next { Standing::Next } else { judge(record, rows.get(&key(record)).copied()) };
-            (record.hash(), standing)
-        })
-        .collect();
-    let next: Vec<&Record> =
-        known.iter().copied().filter(|record| standings.get(&record.hash()) == Some(&Standing::Next)).collect();
-    move_to(connection, &next).await?;
-    Ok(standings)
+/// A chain, by cluster and object.
+pub(super) type Key = (Uuid, Uuid);
+
+/// The chain of a record.
+pub(super) fn key(record: &Record) -> Key {
+    (record.envelope().cluster, record.envelope().uid)
 }
 
-fn key(record: &Record) -> (Uuid, Uuid) {
-    (record.envelope().cluster, record.envelope().uid)
+/// The record in which a chain ends, as far as `ledger_heads` names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) chain: Key,
+    pub(super) row: HeadRow,
+    pub(super) epoch: u64,
+    pub(super) state: Option<State>,
+}
+
+impl End {
+    fn of(record: &Record) -> Self {
+        let envelope = record.envelope();
+        let row = HeadRow { head: record.head(), prev: envelope.prev, at: envelope.at };
+        Self { chain: key(record), row, epoch: envelope.epoch, state: envelope.to }
+    }
+}
+
+/// A head on its way.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    from: Head,
+    to: End,
+}
+
+/// Where the records stood, and which heads moved.
+#[derive(Debug, Default)]
+pub(super) struct Advanced {
+    /// By the record's hash.
+    pub(super) standings: HashMap<Hash, Standing>,
+    /// The new ends of the chains whose heads moved.
+    pub(super) moved: Vec<End>,
+}
+
+/// Moves each head over all records that follow it, one after the other, and tells where each record stood.
+///
+/// `records` are sorted by chain, those of one chain in the order in which they came. The order of locks is the same in
+/// every transaction: new chains by key, then known ones by key.
+pub(super) async fn advance(connection: &mut PgConnection, records: &[&Record]) -> Result<Advanced, Failure> {
+    debug_assert!(records.is_sorted_by_key(|record| key(record)), "records are sorted by chain");
+    let runs: Vec<&[&Record]> = records.chunk_by(|a, b| key(a) == key(b)).collect();
+    let mut advanced = Advanced::default();
+    let first: Vec<End> = runs.iter().filter_map(|run| Some(walk(run, None, &mut HashMap::new())?.to)).collect();
+    let begun = begin(connection, &first).await?;
+    let known: Vec<Key> = runs
+        .iter()
+        .filter_map(|run| run.first().map(|record| key(record)))
+        .filter(|key| !begun.contains(key))
+        .collect();
+    let rows = lock(connection, &known).await?;
+    let mut moves = vec![];
+    for run in runs {
+        let Some(chain) = run.first().map(|record| key(record)) else { continue };
+        let Some(step) = walk(run, rows.get(&chain).copied(), &mut advanced.standings) else { continue };
+        advanced.moved.push(step.to);
+        if !begun.contains(&chain) {
+            moves.push(step);
+        }
+    }
+    move_to(connection, &moves).await?;
+    Ok(advanced)
+}
+
+/// Judges the records of one chain in their order, each behind those before it that were next. Pure.
+fn walk(run: &[&Record], row: Option<HeadRow>, standings: &mut HashMap<Hash, Standing>) -> Option<Move> {
+    let from = row.map_or(Head::GENESIS, |row| row.head);
+    let (mut row, mut end) = (row, None);
+    for &record in run {
+        let standing = judge(record, row);
+        if standing == Standing::Next {
+            let to = End::of(record);
+            (row, end) = (Some(to.row), Some(to));
+        }
+        // What comes twice has moved the head the first time.
+        standings.entry(record.hash()).or_insert(standing);
+    }
+    end.map(|to| Move { from, to })
+}
+
+/// Moves heads on over records that were stored before the one that they follow: of two spools the later one may be
+/// replayed first. `ends` are locked by this transaction. Returns the records passed, and the new ends.
+///
+/// Where two records claim the place behind a head, it stays: which of them was shown, the status knows.
+pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[End]) -> Result<Vec<End>, Failure> {
+    if ends.is_empty() {
+        return Ok(vec![]);
+    }
+    let columns = Columns::of(ends);
+    let rows = sqlx::query(
+        "WITH RECURSIVE ahead AS (
+             SELECT cluster_id, uid, sequence, hash, NULL::bytea AS prev, NULL::bigint AS epoch, NULL::text AS state,
+                    NULL::timestamptz AS at
+             FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[]) AS r (cluster_id, uid, sequence, hash)
+             UNION ALL
+             SELECT a.cluster_id, a.uid, a.sequence + 1, n.hash, a.hash, n.epoch, n.state, n.at
+             FROM ahead a CROSS JOIN LATERAL (
+                 SELECT (array_agg(h.hash))[1] AS hash, (array_agg(h.epoch))[1] AS epoch,
+                        (array_agg(h.to_state))[1]::text AS state, (array_agg(h.at))[1] AS at
+                 FROM berth.container_status_history h
+                 WHERE h.cluster_id = a.cluster_id AND h.uid = a.uid AND h.sequence = a.sequence + 1
+                   AND h.prev = a.hash
+                 HAVING count(*) = 1) n)
+         SELECT * FROM ahead WHERE prev IS NOT NULL ORDER BY cluster_id, uid, sequence",
+    )
+    .bind(columns.clusters)
+    .bind(columns.uids)
+    .bind(columns.sequences)
+    .bind(columns.hashes)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|error| Failure::new(DOING, error))?;
+    let passed: Vec<End> = rows
+        .iter()
+        .map(|row| {
+            let state: Option<String> = row.try_get("state")?;
+            Ok(End {
+                chain: (row.try_get("cluster_id")?, row.try_get("uid")?),
+                row: head_row(row)?,
+                epoch: row.try_get::<i64, _>("epoch")?.cast_unsigned(),
+                state: state.and_then(|state| state.parse().ok()),
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(|error| Failure::new(DOING, error))?;
+    let from: HashMap<Key, Head> = ends.iter().map(|end| (end.chain, end.row.head)).collect();
+    let moves: Vec<Move> = passed
+        .chunk_by(|a, b| a.chain == b.chain)
+        .filter_map(|run| {
+            let to = *run.last()?;
+            Some(Move { from: from.get(&to.chain).copied()?, to })
+        })
+        .collect();
+    move_to(connection, &moves).await?;
+    Ok(passed)
 }
 
 /// The columns of heads, one array each, for UNNEST.
@@ -104,29 +219,28 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(records: &[&'a Record]) -> Self {
+    fn of(ends: impl IntoIterator<Item = &'a End>) -> Self {
         let mut columns = Self::default();
-        for record in records {
-            let envelope = record.envelope();
-            columns.clusters.push(envelope.cluster);
-            columns.uids.push(envelope.uid);
-            columns.sequences.push(envelope.seq.cast_signed());
-            columns.epochs.push(envelope.epoch.cast_signed());
-            columns.hashes.push(record.hash_ref());
-            columns.prevs.push(envelope.prev.as_bytes());
-            columns.states.push(envelope.to.map(crate::lifecycle::State::as_str));
-            columns.times.push(envelope.at.into());
+        for End { chain: (cluster, uid), row: HeadRow { head, prev, at }, epoch, state } in ends {
+            columns.clusters.push(*cluster);
+            columns.uids.push(*uid);
+            columns.sequences.push(head.sequence.cast_signed());
+            columns.epochs.push(epoch.cast_signed());
+            columns.hashes.push(head.hash.as_bytes());
+            columns.prevs.push(prev.as_bytes());
+            columns.states.push(state.map(State::as_str));
+            columns.times.push((*at).into());
         }
         columns
     }
 }
 
-async fn begin(connection: &mut PgConnection, records: &[&Record]) -> Result<HashSet<(Uuid, Uuid)>, Failure> {
-    if records.is_empty() {
+async fn begin(connection: &mut PgConnection, ends: &[End]) -> Result<HashSet<Key>, Failure> {
+    if ends.is_empty() {
         return Ok(HashSet::new());
     }
-    let columns = Columns::of(records);
-    let begun: Vec<(Uuid, Uuid)> = sqlx::query_as(
+    let columns = Columns::of(ends);
+    let begun: Vec<Key> = sqlx::query_as(
         "INSERT INTO berth.ledger_heads (cluster_id, uid, sequence, epoch, hash, prev, state, at)
          SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::text[],
                               $8::timestamptz[])
@@ -148,11 +262,11 @@ async fn begin(connection: &mut PgConnection, records: &[&Record]) -> Result<Has
     Ok(begun.into_iter().collect())
 }
 
-async fn lock(connection: &mut PgConnection, records: &[&Record]) -> Result<HashMap<(Uuid, Uuid), HeadRow>, Failure> {
-    if records.is_empty() {
+async fn lock(connection: &mut PgConnection, chains: &[Key]) -> Result<HashMap<Key, HeadRow>, Failure> {
+    if chains.is_empty() {
         return Ok(HashMap::new());
     }
-    let (clusters, uids): (Vec<Uuid>, Vec<Uuid>) = records.iter().map(|record| key(record)).unzip();
+    let (clusters, uids): (Vec<Uuid>, Vec<Uuid>) = chains.iter().copied().unzip();
     let rows = sqlx::query(
         "SELECT cluster_id, uid, h.sequence, h.hash, h.prev, h.at
          FROM berth.ledger_heads h JOIN unnest($1::uuid[], $2::uuid[]) AS r (cluster_id, uid) USING (cluster_id, uid)
@@ -165,33 +279,35 @@ async fn lock(connection: &mut PgConnection, records: &[&Record]) -> Result<Hash
     .await
     .map_err(|error| Failure::new(DOING, error))?;
     rows.iter()
-        .map(|row| {
-            let head = HeadRow {
-                head: Head {
-                    sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
-                    hash: Hash::from_bytes(row.try_get("hash")?),
-                },
-                prev: Hash::from_bytes(row.try_get("prev")?),
-                at: row.try_get::<Timestamptz, _>("at")?.0,
-            };
-            Ok(((row.try_get("cluster_id")?, row.try_get("uid")?), head))
-        })
+        .map(|row| Ok(((row.try_get("cluster_id")?, row.try_get("uid")?), head_row(row)?)))
         .collect::<Result<_, sqlx::Error>>()
         .map_err(|error| Failure::new(DOING, error))
 }
 
-async fn move_to(connection: &mut PgConnection, records: &[&Record]) -> Result<(), Failure> {
-    if records.is_empty() {
+fn head_row(row: &PgRow) -> Result<HeadRow, sqlx::Error> {
+    Ok(HeadRow {
+        head: Head {
+            sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
+            hash: Hash::from_bytes(row.try_get("hash")?),
+        },
+        prev: Hash::from_bytes(row.try_get("prev")?),
+        at: row.try_get::<Timestamptz, _>("at")?.0,
+    })
+}
+
+async fn move_to(connection: &mut PgConnection, moves: &[Move]) -> Result<(), Failure> {
+    if moves.is_empty() {
         return Ok(());
     }
-    let columns = Columns::of(records);
+    let columns = Columns::of(moves.iter().map(|step| &step.to));
     let moved = sqlx::query(
         "UPDATE berth.ledger_heads h
          SET sequence = r.sequence, epoch = r.epoch, hash = r.hash, prev = r.prev, state = r.state, at = r.at,
-             moved_at = now()
+             moved_at = now(), closed_epoch = NULL
          FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[], $7::text[],
-                     $8::timestamptz[]) AS r (cluster_id, uid, sequence, epoch, hash, prev, state, at)
-         WHERE h.cluster_id = r.cluster_id AND h.uid = r.uid AND h.hash = r.prev AND h.sequence = r.sequence - 1",
+                     $8::timestamptz[], $9::bigint[], $10::bytea[])
+             AS r (cluster_id, uid, sequence, epoch, hash, prev, state, at, from_sequence, from_hash)
+         WHERE h.cluster_id = r.cluster_id AND h.uid = r.uid AND h.hash = r.from_hash AND h.sequence = r.from_sequence",
     )
     .bind(columns.clusters)
     .bind(columns.uids)
@@ -201,17 +317,19 @@ async fn move_to(connection: &mut PgConnection, records: &[&Record]) -> Result<(
     .bind(columns.prevs)
     .bind(columns.states)
     .bind(columns.times)
+    .bind(moves.iter().map(|step| step.from.sequence.cast_signed()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|step| step.from.hash.as_bytes().as_slice()).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map_err(|error| Failure::new(DOING, error))?
     .rows_affected();
     // The rows are locked since they were judged, so this only fails when something else is badly wrong.
-    if moved == records.len() as u64 {
+    if moved == moves.len() as u64 {
         Ok(())
     } else {
         Err(Failure::All(LedgerError::Damaged {
             place: "berth.ledger_heads".to_owned(),
-            why: format!("{moved} of {} locked heads moved", records.len()),
+            why: format!("{moved} of {} locked heads moved", moves.len()),
         }))
     }
 }
@@ -256,5 +374,20 @@ mod tests {
         assert_eq!(judge(&one, Some(row(&two))), Standing::Behind(row(&two)));
         assert_eq!(judge(&record(other.head(), 5), Some(row(&two))), Standing::Behind(row(&two)));
         assert_eq!(judge(&three, Some(row(&one))), Standing::Ahead(one.head()));
+    }
+
+    #[test]
+    fn a_run_moves_the_head_as_far_as_its_records_follow_each_other() {
+        let one = record(Head::GENESIS, 1);
+        let (two, other) = (record(one.head(), 2), record(one.head(), 3));
+        let (three, five) = (record(two.head(), 4), record(Head { sequence: 4, hash: one.hash() }, 5));
+        let mut standings = HashMap::new();
+        let step = walk(&[&one, &two, &one, &other, &three, &five], None, &mut standings).unwrap();
+        assert_eq!((step.from, step.to.row), (Head::GENESIS, row(&three)));
+        let stood = [&one, &two, &other, &three, &five].map(|record| standings[&record.hash()]);
+        let beside = Standing::Sibling(row(&two));
+        assert_eq!(stood, [Standing::Next, Standing::Next, beside, Standing::Next, Standing::Ahead(three.head())]);
+        assert!(walk(&[&one, &two], Some(row(&two)), &mut HashMap::new()).is_none());
+        assert!(walk(&[&three, &two], None, &mut HashMap::new()).is_none(), "it does not begin at the beginning");
     }
 }

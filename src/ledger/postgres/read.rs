@@ -212,7 +212,7 @@ impl Reader {
     pub fn heads(&self) -> Rows<'_, StoredHead> {
         pages(
             |row: heads::Model| {
-                let HeadsRow { chain, known, at: _ } = row.try_into()?;
+                let HeadsRow { chain, known, at: _, closed_epoch: _ } = row.try_into()?;
                 Ok(StoredHead { chain, head: known.head })
             },
             |row: &heads::Model| (row.cluster_id, row.uid),
@@ -252,7 +252,7 @@ fn found(
     let mut since = snapshot.observed_at;
     // The chain knows better, where a snapshot was refused.
     if let Some(end) = end {
-        let HeadsRow { chain: _, known, at } = end.try_into()?;
+        let HeadsRow { chain: _, known, at, closed_epoch: _ } = end.try_into()?;
         (snapshot.head, snapshot.state, since) = (known.head, known.state.or(snapshot.state), at);
     }
     Ok(Found { snapshot, since })

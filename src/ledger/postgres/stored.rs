@@ -75,6 +75,7 @@ pub(super) struct HeadsRow {
     pub(super) chain: ChainId,
     pub(super) known: KnownHead,
     pub(super) at: Micros,
+    pub(super) closed_epoch: Option<u64>,
 }
 
 /// A writer as `ledger_writers` has it.
@@ -205,8 +206,18 @@ impl TryFrom<ledger_heads::Model> for HeadsRow {
     type Error = LedgerError;
 
     fn try_from(row: ledger_heads::Model) -> Result<Self, LedgerError> {
-        let ledger_heads::Model { cluster_id: cluster, uid, sequence, epoch, hash, prev, state: to, at, moved_at: _ } =
-            row;
+        let ledger_heads::Model {
+            cluster_id: cluster,
+            uid,
+            sequence,
+            epoch,
+            hash,
+            prev,
+            state: to,
+            at,
+            moved_at: _,
+            closed_epoch,
+        } = row;
         let place = || format!("berth.ledger_heads at {uid}");
         let head = Head { sequence: number(&place, "sequence", sequence)?, hash: digest(&place, "hash", &hash)? };
         let known = KnownHead {
@@ -215,7 +226,8 @@ impl TryFrom<ledger_heads::Model> for HeadsRow {
             state: state(&place, to)?,
             prev: digest(&place, "prev", &prev)?,
         };
-        Ok(Self { chain: ChainId { cluster, uid }, known, at: micros(at) })
+        let closed_epoch = closed_epoch.map(|epoch| number(&place, "closed_epoch", epoch)).transpose()?;
+        Ok(Self { chain: ChainId { cluster, uid }, known, at: micros(at), closed_epoch })
     }
 }
 

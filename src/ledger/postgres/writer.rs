@@ -1,7 +1,8 @@
 //! Group commit: everything that waits goes into one transaction, and each waiter gets its own answer.
 //!
-//! Owns: the queue, the task, what a refusal means (halving, quarantine), this process's memory of its mark.
-//! Must never: hold more than the queue's bound; let one entry's refusal answer another's waiter.
+//! Owns: the queues, the task, what a refusal means (halving, quarantine), this process's memory of its mark, and the way
+//! back once the database failed. Must never: hold more than the queues' bounds; let one entry's refusal answer another's
+//! waiter; send what nobody waits for any more.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -9,21 +10,27 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use sea_orm::DatabaseConnection;
-use sqlx::PgPool;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep, sleep_until},
+};
 use uuid::Uuid;
 
 use super::{
-    batch::{self, Item, Marks, Verdict},
+    batch::{self, Done, Item, Marks, Mode, Verdict},
+    breaker::{Backoff, Breaker, opened},
     chain,
     failure::{Failure, Refusal},
+    import::{Import, Next},
     operations,
     partitions::{self as months, Month, Months},
+    present, probe,
     quarantine::{self, Refused},
-    writers,
+    way::Way,
+    writers::{self, Mark},
 };
 use crate::ledger::{
     entry::{Backend, Entry, Outcome},
@@ -32,9 +39,15 @@ use crate::ledger::{
 };
 
 /// The most entries in one transaction. Measured: beyond 1,000 rows a batch is not faster, only later.
-const BATCH: usize = 1000;
+pub(super) const BATCH: usize = 1000;
 /// The most entries that wait; a submitter beyond waits before the queue.
 pub(super) const QUEUE: usize = 4096;
+/// The most imports that wait; each holds what its caller gave it.
+pub(super) const IMPORTS: usize = 4;
+/// How often the URL's file and the certificates are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a batch may still take once nobody waits for it: its COMMIT may be on its way.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What one submitter waits for.
 pub(super) type Answer = Result<Outcome, LedgerError>;
@@ -58,262 +71,559 @@ pub struct Counters {
     pub halved: AtomicU64,
     /// Entries, or snapshots of entries, that went into the quarantine.
     pub quarantined: AtomicU64,
+    /// How often the breaker opened.
+    pub opened: AtomicU64,
+    /// Probes that did not find the database well.
+    pub probes_failed: AtomicU64,
+    /// Rows that imports added.
+    pub imported: AtomicU64,
+    /// How often the database had lost what it had acknowledged.
+    pub rewinds: AtomicU64,
 }
 
 /// The task's own state.
 pub(super) struct Writer {
-    pub(super) db: DatabaseConnection,
-    pub(super) name: String,
-    pub(super) months: Months,
-    pub(super) marks: Marks,
-    pub(super) counters: Arc<Counters>,
-    pub(super) closing: Arc<Notify>,
+    way: Arc<Way>,
+    breaker: Arc<Breaker>,
+    name: String,
+    months: Months,
+    /// None until the database was reached for the first time.
+    marks: Option<Marks>,
+    counters: Arc<Counters>,
+    rewinds: watch::Sender<u64>,
+    closing: Arc<Notify>,
+    backoff: Backoff,
+    looked: Instant,
+}
+
+/// Where entries come from.
+pub(super) struct Queues {
+    pub(super) live: mpsc::Receiver<Work>,
+    pub(super) imports: mpsc::Receiver<Import>,
+}
+
+impl Queues {
+    /// Nothing more comes in; what waits stays.
+    fn close(&mut self) {
+        self.live.close();
+        self.imports.close();
+    }
 }
 
 impl Writer {
-    /// Works until the queue is closed and empty.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
-        let mut waiting: VecDeque<Work> = VecDeque::new();
-        loop {
-            if waiting.is_empty() {
-                tokio::select! {
-                    work = queue.recv() => match work {
-                        Some(work) => waiting.push_back(work),
-                        None => return,
-                    },
-                    () = self.closing.notified() => {
-                        // Nothing more comes in; what waits is still written.
-                        queue.close();
-                        continue;
-                    }
-                }
-            }
-            while waiting.len() < BATCH {
-                let Ok(work) = queue.try_recv() else { break };
-                waiting.push_back(work);
-            }
-            let batch = take(&mut waiting);
-            self.write(batch).await;
+    pub(super) fn new(
+        way: Arc<Way>,
+        breaker: Arc<Breaker>,
+        name: &str,
+        counters: Arc<Counters>,
+        rewinds: watch::Sender<u64>,
+        closing: Arc<Notify>,
+    ) -> Self {
+        Self {
+            way,
+            breaker,
+            name: name.to_owned(),
+            months: Months::default(),
+            marks: None,
+            counters,
+            rewinds,
+            closing,
+            backoff: Backoff::default(),
+            looked: Instant::now(),
         }
     }
 
-    fn pool(&self) -> &PgPool {
-        self.db.get_postgres_connection_pool()
+    /// Finds the database well, makes months, registers, and compares what it knows of this writer.
+    pub(super) async fn arrive(&mut self) -> Result<(), LedgerError> {
+        if let Some(rotated) = self.way.rotated()? {
+            tracing::info!("the ledger's database has another configuration now");
+            self.way.turn(rotated);
+        }
+        probe::writable(&self.way.options()).await?;
+        probe::schema(&self.way.db()).await?;
+        self.months = Months::ahead(&self.way.pool()).await.map_err(|failure| failure.into_error("making months"))?;
+        self.settle_anew().await.map_err(|failure| failure.into_error("registering this writer"))
     }
 
-    async fn write(&mut self, batch: Vec<Work>) {
-        let batch = self.with_months(batch).await;
-        let mut parts = vec![Part::of(batch)];
-        let mut away: Option<LedgerError> = None;
-        while let Some(part) = parts.pop() {
-            if part.items.is_empty() {
-                continue;
-            }
-            if let Some(error) = &away {
-                part.answer_all(error);
-                continue;
-            }
-            match self.commit(&part.items).await {
-                Ok(verdicts) => {
-                    self.counters.committed.fetch_add(part.items.len() as u64, Ordering::Relaxed);
-                    self.answer(part, verdicts).await;
+    /// Works until the queues are closed and empty.
+    pub(super) async fn run(mut self, mut queues: Queues) {
+        let mut waiting: VecDeque<Work> = VecDeque::new();
+        let mut importing: Option<Import> = None;
+        loop {
+            if let Some(error) = self.breaker.error() {
+                turn_away(&error, &mut waiting, &mut importing, &mut queues);
+                if !self.come_back(&error, &mut queues).await {
+                    return;
                 }
+                continue;
+            }
+            if waiting.is_empty() && importing.is_none() && !self.wait(&mut queues, &mut waiting, &mut importing).await
+            {
+                return;
+            }
+            while waiting.len() < BATCH {
+                let Ok(work) = queues.live.try_recv() else { break };
+                waiting.push_back(work);
+            }
+            if importing.is_none() {
+                importing = queues.imports.try_recv().ok();
+            }
+            // In turns, a batch of each at most: neither what is new nor what is late waits for the end of the other.
+            let live = take(&mut waiting);
+            if !live.is_empty() {
+                self.write_live(live).await;
+            }
+            if let Some(import) = importing.take() {
+                importing = self.write_import(import).await;
+            }
+            if self.looked.elapsed() >= LOOK {
+                self.look();
+            }
+        }
+    }
+
+    /// Waits for something to do. False once there never will be.
+    async fn wait(
+        &mut self,
+        queues: &mut Queues,
+        waiting: &mut VecDeque<Work>,
+        importing: &mut Option<Import>,
+    ) -> bool {
+        let mut standing = self.breaker.watch();
+        tokio::select! {
+            work = queues.live.recv() => match work {
+                Some(work) => waiting.push_back(work),
+                None => {
+                    *importing = queues.imports.recv().await;
+                    return importing.is_some();
+                }
+            },
+            Some(import) = queues.imports.recv() => *importing = Some(import),
+            // What waits is still written.
+            () = self.closing.notified() => queues.close(),
+            _ = opened(&mut standing) => {}
+            () = sleep_until(self.looked + LOOK) => self.look(),
+        }
+        true
+    }
+
+    /// One try to get the database back, after a pause. False once nobody wants it any more.
+    async fn come_back(&mut self, error: &LedgerError, queues: &mut Queues) -> bool {
+        let pause = if self.breaker.is_connecting() { Duration::ZERO } else { self.backoff.next() };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.closing.notified() => {
+                queues.close();
+                turn_away(error, &mut VecDeque::new(), &mut None, queues);
+                return false;
+            }
+            work = queues.live.recv() => match work {
+                Some(work) => {
+                    let _ = work.answer.send(Err(error.clone()));
+                    return true;
+                }
+                None => return false,
+            },
+            Some(import) = queues.imports.recv() => {
+                import.answer(Err(error.clone()));
+                return true;
+            }
+        }
+        self.way.renew();
+        match self.arrive().await {
+            Ok(()) => self.breaker.close(),
+            Err(error) => {
+                self.counters.probes_failed.fetch_add(1, Ordering::Relaxed);
+                self.breaker.open(&error);
+            }
+        }
+        true
+    }
+
+    /// Looks whether the configuration was rotated. If it was, another way is tried aside, and taken if it leads there:
+    /// until then the old one goes on.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        match self.way.rotated() {
+            Ok(None) => {}
+            Ok(Some(rotated)) => {
+                let way = Arc::clone(&self.way);
+                tokio::spawn(async move {
+                    match probe::writable(&rotated.options).await {
+                        Ok(()) => {
+                            tracing::info!("the ledger's database has another configuration now");
+                            way.turn(rotated);
+                        }
+                        Err(error) => tracing::warn!(
+                            error = error.explain(),
+                            "the database's new configuration does not lead there; the old one is used on"
+                        ),
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(
+                error = error.explain(),
+                "the database's new configuration cannot be used; the old one is used on"
+            ),
+        }
+    }
+
+    /// Writes a batch; whoever waits gets an answer.
+    async fn write_live(&mut self, batch: Vec<Item>) {
+        let batch = self.with_months(Mode::Live, batch).await.items;
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            if let Some(error) = self.breaker.error() {
+                answer_all(part, &error);
+                continue;
+            }
+            match self.commit(Mode::Live, &part).await {
+                Ok(done) => self.answer(part, done.verdicts).await,
                 Err(Failure::Row(refusal) | Failure::NoPartition(refusal)) => {
                     self.counters.halved.fetch_add(1, Ordering::Relaxed);
-                    match part.halve() {
-                        Ok((first, second)) => parts.extend([second, first]),
-                        Err(one) => parts.extend(self.refuse(one, refusal).await),
+                    match halve(&mut part) {
+                        Some(second) => parts.extend([second, part]),
+                        None => {
+                            for one in part {
+                                parts.extend(self.refuse(one, refusal.clone()).await.map(|one| vec![one]));
+                            }
+                        }
                     }
                 }
                 Err(Failure::Conflict(error) | Failure::All(error)) => {
-                    tracing::warn!(error = error.explain(), entries = part.items.len(), "a batch was not committed");
-                    part.answer_all(&error);
-                    away = Some(error);
+                    tracing::warn!(error = error.explain(), entries = part.len(), "a batch was not committed");
+                    answer_all(part, &error);
                 }
             }
         }
     }
 
+    /// Writes the next batch of an import; gives it back while there is more of it.
+    async fn write_import(&mut self, mut import: Import) -> Option<Import> {
+        if import.is_abandoned() {
+            return None;
+        }
+        let done = match import.next() {
+            Next::Entries(items) => self.write_late(Mode::Import, items, &mut import).await,
+            Next::Snapshots(items) => self.write_late(Mode::Live, items, &mut import).await,
+            Next::Ends(ends) => self.follow(&ends).await,
+            Next::Nothing => {
+                self.counters.imported.fetch_add(import.imported.added, Ordering::Relaxed);
+                import.answer(Ok(()));
+                return None;
+            }
+        };
+        match done {
+            Ok(()) => Some(import),
+            Err(error) => {
+                import.answer(Err(error));
+                None
+            }
+        }
+    }
+
+    /// Writes entries for which nobody waits one by one. What PostgreSQL refuses is put away, and the rest goes on.
+    async fn write_late(&mut self, mode: Mode, items: Vec<Item>, import: &mut Import) -> Result<(), LedgerError> {
+        let Admitted { items, quarantined } = self.with_months(mode, items).await;
+        import.imported.quarantined += quarantined?;
+        let mut parts = vec![items];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            match self.commit(mode, &part).await {
+                Ok(done) if mode == Mode::Import => import.remember(part, &done),
+                Ok(_) => {}
+                Err(Failure::Row(refusal) | Failure::NoPartition(refusal)) => {
+                    self.counters.halved.fetch_add(1, Ordering::Relaxed);
+                    match halve(&mut part) {
+                        Some(second) => parts.extend([second, part]),
+                        None => {
+                            for one in part {
+                                self.put_away(Refused::from(&one.entry), &one.entry, &refusal).await?;
+                                import.imported.quarantined += 1;
+                            }
+                        }
+                    }
+                }
+                Err(Failure::Conflict(error) | Failure::All(error)) => {
+                    tracing::warn!(error = error.explain(), entries = part.len(), "an import was not committed");
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the present of these objects to where their chains end.
+    async fn follow(&mut self, ends: &[present::Followed]) -> Result<(), LedgerError> {
+        const DOING: &str = "bringing the present up to its chain";
+        let pool = self.way.pool();
+        let work = async {
+            let mut connection = pool.acquire().await.map_err(|error| Failure::new(DOING, error))?;
+            present::follow(&mut connection, ends).await
+        };
+        let done = match tokio::time::timeout(super::bounds::CALL, work).await {
+            Ok(done) => done.map_err(|failure| failure.into_error(DOING)),
+            Err(_) => Err(super::bounds::timed_out(DOING)),
+        };
+        self.breaker.judge(done)
+    }
+
     /// Sees to it that every record has its month. One whose time is out of bounds is put away; one whose month cannot be
-    /// made is told why, for it is not to blame; the rest goes on.
-    async fn with_months(&mut self, batch: Vec<Work>) -> Vec<Work> {
-        let mut kept = Vec::with_capacity(batch.len());
+    /// made is told why, for it is not to blame, and put away where nobody would tell it again; the rest goes on.
+    async fn with_months(&mut self, mode: Mode, batch: Vec<Item>) -> Admitted {
+        let mut admitted = Admitted { items: Vec::with_capacity(batch.len()), quarantined: Ok(0) };
         let mut failed: HashMap<Month, LedgerError> = HashMap::new();
-        let mut away: Option<LedgerError> = None;
-        for work in batch {
-            let Some(at) = time(&work.entry) else {
-                kept.push(work);
+        for item in batch {
+            let Some(at) = time(&item.entry) else {
+                admitted.items.push(item);
                 continue;
             };
             let month = match months::admit(at) {
                 Ok(month) => month,
                 Err(why) => {
                     let refusal = Refusal { sqlstate: String::new(), message: why };
-                    let answer = self.put_away(Refused::from(&work.entry), &work.entry, &refusal).await;
-                    let _ = work.answer.send(answer);
+                    admitted.count(self.put_away_and_answer(item, &refusal).await);
                     continue;
                 }
             };
             if !self.months.has(month)
-                && away.is_none()
+                && self.breaker.is_up()
                 && !failed.contains_key(&month)
-                && let Err(failure) = self.months.make(self.db.get_postgres_connection_pool(), month, month).await
+                && let Err(failure) = self.months.make(&self.way.pool(), month, month).await
             {
                 let error = failure.into_error("making a month of the history");
                 tracing::warn!(error = error.explain(), "a month of the ledger could not be made");
                 match error {
-                    LedgerError::Unavailable { .. } | LedgerError::TimedOut { .. } => away = Some(error),
-                    error => drop(failed.insert(month, error)),
+                    // What is in the way of one month is not in the way of the others.
+                    LedgerError::Refused { .. } => drop(failed.insert(month, error)),
+                    error => self.breaker.open(&error),
                 }
             }
-            match away.as_ref().filter(|_| !self.months.has(month)).or_else(|| failed.get(&month)) {
-                None => kept.push(work),
-                Some(error) => drop(work.answer.send(Err(error.clone()))),
+            let away = self.breaker.error().filter(|_| !self.months.has(month));
+            match away.as_ref().or_else(|| failed.get(&month)) {
+                None => admitted.items.push(item),
+                Some(LedgerError::Refused { sqlstate, message, .. }) if mode == Mode::Import && away.is_none() => {
+                    let refusal = Refusal { sqlstate: sqlstate.clone(), message: message.clone() };
+                    admitted.count(self.put_away_and_answer(item, &refusal).await);
+                }
+                Some(error) => {
+                    admitted.count(Err(error.clone()));
+                    answer_all(vec![item], error);
+                }
             }
         }
-        kept
+        admitted
     }
 
-    /// One transaction, tried again where another one stood in its way or a month is gone.
-    async fn commit(&mut self, items: &[Item]) -> Result<Vec<Verdict>, Failure> {
+    /// One transaction, tried again where another one stood in its way, a month is gone, or the database was rewound.
+    async fn commit(&mut self, mode: Mode, items: &[Item]) -> Result<Done, Failure> {
+        let done = self.try_commit(mode, items).await;
+        match &done {
+            Ok(_) => {
+                self.counters.committed.fetch_add(items.len() as u64, Ordering::Relaxed);
+                self.backoff.reset();
+            }
+            Err(Failure::All(error)) if error.is_about_the_database() => self.breaker.open(error),
+            Err(_) => {}
+        }
+        done
+    }
+
+    async fn try_commit(&mut self, mode: Mode, items: &[Item]) -> Result<Done, Failure> {
         self.settle().await?;
         self.counters.largest.fetch_max(items.len() as u64, Ordering::Relaxed);
         let mut tries = 0;
         loop {
             tries += 1;
             self.counters.transactions.fetch_add(1, Ordering::Relaxed);
-            let done = batch::commit(self.db.get_postgres_connection_pool(), &self.name, &mut self.marks, items).await;
-            match done {
+            match self.transaction(mode, items).await {
                 Err(Failure::Conflict(_)) if tries < 3 => self.settle().await?,
-                Err(Failure::NoPartition(_)) if tries < 2 => {
+                Err(Failure::All(LedgerError::Rewound { .. })) if tries < 2 => self.settle_anew().await?,
+                Err(Failure::NoPartition(_)) if tries < 3 => {
                     self.months.forget();
                     for month in items.iter().filter_map(|item| months::admit(time(&item.entry)?).ok()) {
                         if !self.months.has(month) {
-                            self.months.make(self.db.get_postgres_connection_pool(), month, month).await?;
+                            self.months.make(&self.way.pool(), month, month).await?;
                         }
                     }
                 }
-                Err(Failure::Row(_) | Failure::NoPartition(_)) => {
+                Err(failure @ (Failure::Row(_) | Failure::NoPartition(_))) => {
                     // PostgreSQL said no before the COMMIT was sent: nothing is in doubt.
-                    self.marks.attempted = None;
-                    return done;
+                    if let Some(marks) = &mut self.marks {
+                        marks.attempted = None;
+                    }
+                    return Err(failure);
                 }
-                _ => return done,
+                done => return done,
             }
+        }
+    }
+
+    async fn transaction(&mut self, mode: Mode, items: &[Item]) -> Result<Done, Failure> {
+        let Some(marks) = &mut self.marks else {
+            return Err(Failure::All(self.breaker.error().unwrap_or(LedgerError::Closed)));
+        };
+        let pool = self.way.pool();
+        let mut standing = self.breaker.watch();
+        // Nobody waits for a live batch any more once the breaker is open; an import is waited for to its end, for on a
+        // slow database it is all that gets on.
+        let given_up = async {
+            if mode == Mode::Import {
+                std::future::pending::<()>().await;
+            }
+            let error = opened(&mut standing).await;
+            sleep(GRACE).await;
+            error
+        };
+        tokio::select! {
+            done = batch::commit(&pool, &self.name, marks, mode, items) => done,
+            error = given_up => Err(Failure::All(error)),
         }
     }
 
     /// After a lost answer: did the last COMMIT arrive?
     async fn settle(&mut self) -> Result<(), Failure> {
-        let Some(attempted) = self.marks.attempted else { return Ok(()) };
-        let found = writers::read_settled(self.pool(), &self.name).await?;
-        match found {
-            Some(mark) if mark == attempted => self.marks.known = attempted,
-            Some(mark) if mark == self.marks.known => {}
-            // The seam for the repair from the tail: until then nothing more is written into a database that forgot.
-            other => {
-                let found = other.map_or(0, |mark| mark.acknowledged);
-                return Err(writers::rewound(&self.name, self.marks.known, found).into());
-            }
+        match self.marks {
+            Some(Marks { attempted: Some(_), .. }) => self.settle_anew().await,
+            _ => Ok(()),
         }
-        self.marks.attempted = None;
+    }
+
+    /// Compares what the database knows of this writer with what the writer does. Where neither agrees with what was
+    /// acknowledged nor with what was attempted, the database was restored or failed over: the writer goes on from what
+    /// it found, and whoever has the spool's tail is told to bring it again (rule 5).
+    async fn settle_anew(&mut self) -> Result<(), Failure> {
+        let found = writers::register(&self.way.pool(), &self.name).await?;
+        if let Some(Marks { known, attempted }) = self.marks
+            && found != known
+            && Some(found) != attempted
+        {
+            self.rewound(known, found);
+        }
+        self.marks = Some(Marks { known: found, attempted: None });
         Ok(())
     }
 
-    async fn answer(&self, part: Part, verdicts: Vec<Verdict>) {
-        for ((item, sender), verdict) in part.items.into_iter().zip(part.answers).zip(verdicts) {
+    fn rewound(&self, known: Mark, found: Mark) {
+        let error = writers::rewound(&self.name, known, found.acknowledged);
+        tracing::warn!(error = error.explain(), "what the spool still has is brought again");
+        self.counters.rewinds.fetch_add(1, Ordering::Relaxed);
+        self.rewinds.send_modify(|count| *count += 1);
+    }
+
+    async fn answer(&self, part: Vec<Item>, verdicts: Vec<Verdict>) {
+        for (item, verdict) in part.into_iter().zip(verdicts) {
+            let Some(waiter) = item.answer else { continue };
+            let db = self.way.db();
             let answer = match (&item.entry, verdict) {
                 (_, Verdict::Durable) => Ok(Outcome::Durable(Backend::Database)),
                 (_, Verdict::Ahead(head)) => Ok(Outcome::Elsewhere { head, shown_is_ancestor: false }),
-                (Entry::Chained { record, .. }, Verdict::Sibling(head)) => chain::adopt(&self.db, record, head).await,
-                (Entry::Chained { record, .. }, Verdict::Behind(head)) => {
-                    chain::look_back(&self.db, record, head).await
+                (Entry::Chained { record, .. } | Entry::Carried { record, .. }, Verdict::Sibling(head)) => {
+                    chain::adopt(&db, record, head).await
                 }
-                (_, Verdict::Told(account)) => operations::adopt(&self.db, account).await,
+                (Entry::Chained { record, .. } | Entry::Carried { record, .. }, Verdict::Behind(head)) => {
+                    chain::look_back(&db, record, head).await
+                }
+                (_, Verdict::Told(account)) => operations::adopt(&db, account).await,
                 (_, Verdict::Sibling(row) | Verdict::Behind(row)) => {
                     Ok(Outcome::Elsewhere { head: row.head, shown_is_ancestor: false })
                 }
             };
             // Nobody waits any more: it is written all the same, and a retry finds it.
-            let _ = sender.send(answer);
+            let _ = waiter.send(self.breaker.judge(answer));
         }
     }
 
     /// A single entry that PostgreSQL refused. A record is tried once more without its snapshot: what the present looks
     /// like must not cost the chain its next link.
-    async fn refuse(&self, mut one: Part, refusal: Refusal) -> Option<Part> {
-        let item = one.items.first_mut()?;
-        if let (Entry::Chained { snapshot, .. }, false) = (&item.entry, item.bare) {
-            let kept = self.put_away(Refused::Present(snapshot), &item.entry, &refusal).await;
-            if matches!(kept, Err(LedgerError::Quarantined { .. })) {
-                item.bare = true;
-                return Some(one);
+    async fn refuse(&self, mut one: Item, refusal: Refusal) -> Option<Item> {
+        if let (Entry::Chained { snapshot, .. }, false) = (&one.entry, one.bare) {
+            match self.put_away(Refused::Present(snapshot), &one.entry, &refusal).await {
+                Ok(()) => {
+                    one.bare = true;
+                    return Some(one);
+                }
+                Err(error) => answer_all(vec![one], &error),
             }
-            one.answer_with(kept);
         } else {
-            let answer = self.put_away(Refused::from(&item.entry), &item.entry, &refusal).await;
-            one.answer_with(answer);
+            let _ = self.put_away_and_answer(one, &refusal).await;
         }
         None
     }
 
-    /// Into the quarantine; the answer for the one who waits.
-    async fn put_away(&self, what: Refused<'_>, entry: &Entry, refusal: &Refusal) -> Answer {
-        match quarantine::keep(self.pool(), &self.name, what, refusal).await {
-            Ok(()) => {
-                self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
-                Err(LedgerError::Quarantined { subject: subject(entry), message: refusal.message.clone() })
-            }
-            Err(failure) => Err(failure.into_error("quarantining an entry")),
-        }
+    /// Into the quarantine, with an answer for the one who waits.
+    async fn put_away_and_answer(&self, item: Item, refusal: &Refusal) -> Result<(), LedgerError> {
+        let kept = self.put_away(Refused::from(&item.entry), &item.entry, refusal).await;
+        let told = kept.clone().err().unwrap_or_else(|| LedgerError::Quarantined {
+            subject: subject(&item.entry),
+            message: refusal.message.clone(),
+        });
+        answer_all(vec![item], &told);
+        kept
+    }
+
+    /// Into the quarantine.
+    async fn put_away(&self, what: Refused<'_>, entry: &Entry, refusal: &Refusal) -> Result<(), LedgerError> {
+        let kept = quarantine::keep(&self.way.pool(), &self.name, what, refusal).await;
+        self.breaker.judge(kept.map_err(|failure| failure.into_error("quarantining an entry")))?;
+        self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(subject = subject(entry), "put away");
+        Ok(())
     }
 }
 
-/// Entries that share a transaction, with those who wait for them.
-struct Part {
+/// The entries that have their months.
+struct Admitted {
     items: Vec<Item>,
-    answers: Vec<oneshot::Sender<Answer>>,
+    /// How many others are in the quarantine; or why one of them is nowhere.
+    quarantined: Result<u64, LedgerError>,
 }
 
-impl Part {
-    fn of(batch: Vec<Work>) -> Self {
-        let (items, answers) =
-            batch.into_iter().map(|work| (Item { entry: work.entry, bare: false }, work.answer)).unzip();
-        Self { items, answers }
-    }
-
-    /// Two halves, or itself where there is only one entry.
-    fn halve(mut self) -> Result<(Self, Self), Self> {
-        if self.items.len() < 2 {
-            return Err(self);
-        }
-        let middle = self.items.len() / 2;
-        let (items, answers) = (self.items.split_off(middle), self.answers.split_off(middle));
-        Ok((self, Self { items, answers }))
-    }
-
-    fn answer_all(self, error: &LedgerError) {
-        for answer in self.answers {
-            let _ = answer.send(Err(error.clone()));
-        }
-    }
-
-    /// For a part of one.
-    fn answer_with(self, with: Answer) {
-        if let Some(answer) = self.answers.into_iter().next() {
-            let _ = answer.send(with);
+impl Admitted {
+    fn count(&mut self, kept: Result<(), LedgerError>) {
+        match (&mut self.quarantined, kept) {
+            (Ok(count), Ok(())) => *count += 1,
+            (quarantined @ Ok(_), Err(error)) => *quarantined = Err(error),
+            (Err(_), _) => {}
         }
     }
 }
 
-/// The next batch: in order, each object once; a second entry of one waits for the next.
-fn take(waiting: &mut VecDeque<Work>) -> Vec<Work> {
+/// Tells everybody who waits that the database is left alone for now, and why.
+fn turn_away(error: &LedgerError, waiting: &mut VecDeque<Work>, importing: &mut Option<Import>, queues: &mut Queues) {
+    for work in waiting.drain(..).chain(std::iter::from_fn(|| queues.live.try_recv().ok())) {
+        let _ = work.answer.send(Err(error.clone()));
+    }
+    for import in importing.take().into_iter().chain(std::iter::from_fn(|| queues.imports.try_recv().ok())) {
+        import.answer(Err(error.clone()));
+    }
+}
+
+fn answer_all(items: Vec<Item>, error: &LedgerError) {
+    for answer in items.into_iter().filter_map(|item| item.answer) {
+        let _ = answer.send(Err(error.clone()));
+    }
+}
+
+/// Takes the second half away; none of a single item.
+fn halve(part: &mut Vec<Item>) -> Option<Vec<Item>> {
+    (part.len() > 1).then(|| part.split_off(part.len() / 2))
+}
+
+/// The next batch: in order, each object once; a second entry of one waits for the next. What nobody waits for is left out.
+fn take(waiting: &mut VecDeque<Work>) -> Vec<Item> {
     let mut objects = HashSet::new();
     let (mut batch, mut later) = (Vec::with_capacity(waiting.len()), VecDeque::new());
-    for work in waiting.drain(..) {
+    // Who stopped waiting has put his entry elsewhere by now, and a spool will bring it.
+    for work in waiting.drain(..).filter(|work| !work.answer.is_closed()) {
         let free = batch.len() < BATCH && object(&work.entry).is_none_or(|key| objects.insert(key));
         if free {
-            batch.push(work);
+            batch.push(Item { entry: work.entry, bare: false, answer: Some(work.answer) });
         } else {
             later.push_back(work);
         }

@@ -16,6 +16,7 @@ pub struct Model {
     pub state: Option<String>,
     pub at: DateTimeUtc,
     pub moved_at: DateTimeUtc,
+    pub closed_epoch: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -3,6 +3,7 @@
 //! Owns: `namespaces`, `tenant_containers` and the order of their locks: namespaces, tenant containers, indexes,
 //! images, containers; each by key. Must never: touch a chain; delete a tenant container.
 
+mod follow;
 mod indexes;
 mod namespaces;
 mod replicas;
@@ -10,6 +11,7 @@ mod tenant_containers;
 
 use std::collections::{BTreeMap, HashSet};
 
+pub(super) use follow::{Followed, follow};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

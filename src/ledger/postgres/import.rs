@@ -1,0 +1,136 @@
+//! What is brought after the fact: records of a spool, of a status, of a tombstone.
+//!
+//! Owns: what is still to be written of one import, and what comes of it. Must never: write; hold more than it was given.
+
+use std::collections::{HashMap, hash_map::Entry as Slot};
+
+use tokio::sync::oneshot;
+
+use super::{
+    batch::{Done, Item},
+    heads::Key,
+    present::Followed,
+    writer::BATCH,
+};
+use crate::ledger::{
+    entry::{Entry, Snapshot},
+    error::LedgerError,
+    record::Head,
+};
+
+/// What came of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Rows that were not there before: records, operations and samples.
+    pub added: u64,
+    /// Entries, or snapshots of entries, that PostgreSQL refused; they are in the quarantine.
+    pub quarantined: u64,
+}
+
+/// One import, on its way.
+#[derive(Debug)]
+pub(super) struct Import {
+    rest: std::vec::IntoIter<Entry>,
+    answer: oneshot::Sender<Result<Imported, LedgerError>>,
+    /// What came of it so far.
+    pub(super) imported: Imported,
+    /// The latest snapshot of each object that counts: written once, at the end.
+    snapshots: HashMap<Key, Box<Snapshot>>,
+    /// Where the heads stand that it moved.
+    ends: HashMap<Key, Followed>,
+}
+
+/// What comes next of an import.
+pub(super) enum Next {
+    /// These entries.
+    Entries(Vec<Item>),
+    /// These snapshots: the entries are written.
+    Snapshots(Vec<Item>),
+    /// The present of these objects follows their heads: the snapshots are written.
+    Ends(Vec<Followed>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Import {
+    pub(super) fn new(entries: Vec<Entry>, answer: oneshot::Sender<Result<Imported, LedgerError>>) -> Self {
+        Self {
+            rest: entries.into_iter(),
+            answer,
+            imported: Imported::default(),
+            snapshots: HashMap::new(),
+            ends: HashMap::new(),
+        }
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    /// At most a batch of what is left, in order.
+    pub(super) fn next(&mut self) -> Next {
+        let entries: Vec<Item> = self.rest.by_ref().take(BATCH).map(item).collect();
+        if !entries.is_empty() {
+            return Next::Entries(entries);
+        }
+        let snapshots: Vec<Item> =
+            take(&mut self.snapshots).into_iter().map(|snapshot| item(Entry::Present(snapshot))).collect();
+        if !snapshots.is_empty() {
+            return Next::Snapshots(snapshots);
+        }
+        let ends = take(&mut self.ends);
+        if ends.is_empty() { Next::Nothing } else { Next::Ends(ends) }
+    }
+
+    /// Remembers what a committed batch leaves to be written at the end.
+    pub(super) fn remember(&mut self, items: Vec<Item>, done: &Done) {
+        self.imported.added += done.added;
+        for end in &done.moved {
+            let (cluster, uid) = end.chain;
+            let followed = Followed { cluster, uid, head: end.row.head, epoch: end.epoch, state: end.state };
+            self.ends.insert(end.chain, followed);
+        }
+        for Item { entry, bare, answer: _ } in items {
+            match entry {
+                Entry::Present(snapshot) => self.keep(snapshot),
+                Entry::Chained { record, snapshot } if !bare && done.passed.contains(&record.hash()) => {
+                    self.keep(snapshot);
+                }
+                Entry::Chained { .. } | Entry::Carried { .. } | Entry::Operation { .. } | Entry::Usage(_) => {}
+            }
+        }
+    }
+
+    fn keep(&mut self, snapshot: Box<Snapshot>) {
+        match self.snapshots.entry((snapshot.target.cluster, snapshot.target.uid)) {
+            Slot::Vacant(free) => drop(free.insert(snapshot)),
+            Slot::Occupied(mut kept) => {
+                if order(kept.get()) <= order(&snapshot) {
+                    kept.insert(snapshot);
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer(self, with: Result<(), LedgerError>) {
+        // Nobody waits any more: it is written all the same, and comes again without harm.
+        let _ = self.answer.send(with.map(|()| self.imported));
+    }
+}
+
+/// The later one replaces the earlier one, as in the table.
+fn order(snapshot: &Snapshot) -> (u64, u64, i64) {
+    let Head { sequence, hash: _ } = snapshot.head;
+    (sequence, snapshot.epoch, snapshot.observed_at.0)
+}
+
+fn item(entry: Entry) -> Item {
+    Item { entry, bare: false, answer: None }
+}
+
+/// At most a batch of the values.
+fn take<T>(map: &mut HashMap<Key, T>) -> Vec<T> {
+    let keys: Vec<Key> = map.keys().take(BATCH).copied().collect();
+    keys.iter().filter_map(|key| map.remove(key)).collect()
+}

@@ -1,0 +1,131 @@
+//! Heads that follow what was shown (rules 3 and 5): moved to a stored record, closed, put back.
+//!
+//! Owns: that each is one transaction, and a compare-and-set. Must never: decide whether it is right; move a head to a
+//! record that is not stored.
+
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+
+use super::{
+    bounds::{CALL, timed_out},
+    failure::Failure,
+    heads::Key,
+};
+use crate::ledger::{error::LedgerError, record::Head};
+
+const DOING: &str = "moving a head";
+
+/// Moves the head from exactly `from` to the stored record `to`; closed under an epoch, or open.
+pub(super) async fn put(
+    pool: &PgPool,
+    chain: Key,
+    from: Option<Head>,
+    to: Head,
+    closed_epoch: Option<u64>,
+) -> Result<bool, LedgerError> {
+    bounded(async {
+        let mut transaction = pool.begin().await?;
+        let moved = match from {
+            Some(from) => replace(&mut transaction, chain, from, to, closed_epoch).await?,
+            None => begin(&mut transaction, chain, to, closed_epoch).await?,
+        };
+        if moved {
+            follow(&mut transaction, chain).await?;
+        }
+        Transaction::<Postgres>::commit(transaction).await?;
+        Ok(moved)
+    })
+    .await
+}
+
+async fn replace(
+    connection: &mut PgConnection,
+    (cluster, uid): Key,
+    from: Head,
+    to: Head,
+    closed_epoch: Option<u64>,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE berth.ledger_heads h
+         SET sequence = r.sequence, epoch = r.epoch, hash = r.hash, prev = r.prev, state = r.to_state, at = r.at,
+             moved_at = now(), closed_epoch = $7
+         FROM berth.container_status_history r
+         WHERE h.cluster_id = $1 AND h.uid = $2 AND h.sequence = $3 AND h.hash = $4
+           AND r.cluster_id = $1 AND r.uid = $2 AND r.sequence = $5 AND r.hash = $6",
+    )
+    .bind(cluster)
+    .bind(uid)
+    .bind(from.sequence.cast_signed())
+    .bind(from.hash.as_bytes())
+    .bind(to.sequence.cast_signed())
+    .bind(to.hash.as_bytes())
+    .bind(closed_epoch.map(u64::cast_signed))
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+async fn begin(
+    connection: &mut PgConnection,
+    (cluster, uid): Key,
+    to: Head,
+    closed_epoch: Option<u64>,
+) -> Result<bool, sqlx::Error> {
+    let begun = sqlx::query(
+        "INSERT INTO berth.ledger_heads (cluster_id, uid, sequence, epoch, hash, prev, state, at, closed_epoch)
+         SELECT r.cluster_id, r.uid, r.sequence, r.epoch, r.hash, r.prev, r.to_state, r.at, $5
+         FROM berth.container_status_history r
+         WHERE r.cluster_id = $1 AND r.uid = $2 AND r.sequence = $3 AND r.hash = $4
+         ON CONFLICT (cluster_id, uid) DO NOTHING",
+    )
+    .bind(cluster)
+    .bind(uid)
+    .bind(to.sequence.cast_signed())
+    .bind(to.hash.as_bytes())
+    .bind(closed_epoch.map(u64::cast_signed))
+    .execute(connection)
+    .await?;
+    Ok(begun.rows_affected() == 1)
+}
+
+/// The present belongs to the head, also to one that went to another branch: what was written for a record that was
+/// never shown must not stand in the way of the next one that is.
+async fn follow(connection: &mut PgConnection, (cluster, uid): Key) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE berth.tenant_containers t
+         SET status = coalesce(h.state, t.status), sequence = h.sequence, epoch = h.epoch, head = h.hash,
+             deleted = (coalesce(h.state, t.status) IS NOT DISTINCT FROM 'deleted'), sync_time = now()
+         FROM berth.ledger_heads h
+         WHERE t.cluster_id = $1 AND t.id = $2 AND h.cluster_id = $1 AND h.uid = $2 AND t.head <> h.hash",
+    )
+    .bind(cluster)
+    .bind(uid)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Closes the head where it stands.
+pub(super) async fn close(pool: &PgPool, (cluster, uid): Key, terminal: Head, epoch: u64) -> Result<bool, LedgerError> {
+    bounded(async {
+        let closed = sqlx::query(
+            "UPDATE berth.ledger_heads SET closed_epoch = $5
+             WHERE cluster_id = $1 AND uid = $2 AND sequence = $3 AND hash = $4",
+        )
+        .bind(cluster)
+        .bind(uid)
+        .bind(terminal.sequence.cast_signed())
+        .bind(terminal.hash.as_bytes())
+        .bind(epoch.cast_signed())
+        .execute(pool)
+        .await?;
+        Ok(closed.rows_affected() == 1)
+    })
+    .await
+}
+
+async fn bounded(work: impl Future<Output = Result<bool, sqlx::Error>>) -> Result<bool, LedgerError> {
+    match tokio::time::timeout(CALL, work).await {
+        Ok(done) => done.map_err(|error| Failure::new(DOING, error).into_error(DOING)),
+        Err(_) => Err(timed_out(DOING)),
+    }
+}

@@ -1,0 +1,67 @@
+//! `ledger_spools`: which replica has how much on its spool (rule 7).
+
+use sea_orm::{DatabaseConnection, EntityTrait, QueryOrder};
+use sqlx::PgPool;
+
+use super::{
+    bounds::{within, within_orm},
+    entity::ledger_spools,
+    time::micros,
+};
+use crate::ledger::{error::LedgerError, record::Micros};
+
+const DOING: &str = "telling of this replica's spool";
+
+/// A spool, as its replica told of it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSpool {
+    /// The replica's name as a writer.
+    pub writer: String,
+    /// The number of its last entry.
+    pub last: u64,
+    /// Up to which number the database has its entries.
+    pub acknowledged: u64,
+    /// When it was told.
+    pub seen_at: Micros,
+    /// Whether somebody declared its volume gone since.
+    pub gone: bool,
+}
+
+/// A spool that is told of is not gone.
+pub(super) async fn note(pool: &PgPool, writer: &str, last: u64, acknowledged: u64) -> Result<(), LedgerError> {
+    within(DOING, async {
+        sqlx::query(
+            "INSERT INTO berth.ledger_spools (writer, last_entry, acknowledged) VALUES ($1, $2, $3)
+             ON CONFLICT (writer) DO UPDATE
+             SET last_entry = excluded.last_entry, acknowledged = excluded.acknowledged, seen_at = now(),
+                 gone_at = NULL",
+        )
+        .bind(writer)
+        .bind(last.cast_signed())
+        .bind(acknowledged.cast_signed())
+        .execute(pool)
+        .await?;
+        Ok(())
+    })
+    .await
+    .map_err(|failure| failure.into_error(DOING))
+}
+
+/// All of them, by writer.
+pub(super) async fn all(db: &DatabaseConnection) -> Result<Vec<StoredSpool>, LedgerError> {
+    let select = ledger_spools::Entity::find().order_by_asc(ledger_spools::Column::Writer);
+    let rows = within_orm("reading the spools", select.all(db)).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let ledger_spools::Model { writer, last_entry, acknowledged, registered_at: _, seen_at, gone_at } = row;
+            StoredSpool {
+                writer,
+                last: last_entry.cast_unsigned(),
+                acknowledged: acknowledged.cast_unsigned(),
+                seen_at: micros(seen_at),
+                gone: gone_at.is_some(),
+            }
+        })
+        .collect())
+}

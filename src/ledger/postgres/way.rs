@@ -1,0 +1,91 @@
+//! The way to the database that is in use: one pool, replaced when its configuration was rotated or it broke.
+//!
+//! Owns: which pool is the current one, and when the one before may go. Must never: print its options; keep a pool whose
+//! URL, password or certificates are others by now.
+
+use std::{
+    fmt,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use sea_orm::DatabaseConnection;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+
+use super::{
+    bounds::CALL,
+    connect::{self, Configured, Source},
+};
+use crate::ledger::error::LedgerError;
+
+/// The way, and where its configuration comes from.
+pub(super) struct Way {
+    source: Source,
+    name: String,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    db: DatabaseConnection,
+    configured: Configured,
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").field("source", &self.source).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Way {
+    /// Reads the configuration; connects nowhere yet.
+    pub(super) fn new(source: &Source, name: &str) -> Result<Self, LedgerError> {
+        let configured = connect::configured(source, name)?;
+        let db = connect::pool(configured.options.clone());
+        Ok(Self { source: source.clone(), name: name.to_owned(), current: RwLock::new(Current { db, configured }) })
+    }
+
+    /// The connection for one piece of work; ask again for the next.
+    pub(super) fn db(&self) -> DatabaseConnection {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).db.clone()
+    }
+
+    pub(super) fn pool(&self) -> PgPool {
+        self.db().get_postgres_connection_pool().clone()
+    }
+
+    pub(super) fn options(&self) -> PgConnectOptions {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).configured.options.clone()
+    }
+
+    /// What the source says now, where that is not what is in use.
+    pub(super) fn rotated(&self) -> Result<Option<Configured>, LedgerError> {
+        let now = connect::configured(&self.source, &self.name)?;
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Ok((now.seen != current.configured.seen).then_some(now))
+    }
+
+    /// Goes another way from now on. What is under way in the old pool gets the time of a call to end.
+    pub(super) fn turn(&self, configured: Configured) {
+        retire(self.replace(configured), CALL);
+    }
+
+    /// The same way through a new pool: the old one's connections may be dead without knowing, and would be tried first.
+    pub(super) fn renew(&self) {
+        let configured = self.current.read().unwrap_or_else(PoisonError::into_inner).configured.clone();
+        retire(self.replace(configured), Duration::ZERO);
+    }
+
+    fn replace(&self, configured: Configured) -> DatabaseConnection {
+        let db = connect::pool(configured.options.clone());
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, Current { db, configured }).db
+    }
+}
+
+fn retire(old: DatabaseConnection, after: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        // A connection that is silent would say good-bye for ever; then it is dropped.
+        let _ = tokio::time::timeout(CALL, old.get_postgres_connection_pool().close()).await;
+    });
+}

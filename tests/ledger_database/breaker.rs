@@ -1,0 +1,195 @@
+//! A database that is away costs nobody any time, says why, and is taken back once it is well.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use berth::{
+    ledger::{
+        Backend, LedgerError, Outcome,
+        postgres::{Home, Source, Standing, migrate},
+    },
+    lifecycle::State,
+};
+
+use crate::{
+    behind_a_proxy, down, fake, home,
+    objects::{CLUSTER, Object},
+    postgres::Database,
+    proxy::Weather,
+    source, up,
+};
+
+const DURABLE: Outcome = Outcome::Durable(Backend::Database);
+
+/// Far below every time-out of ours, far above what an answer from memory takes on a busy machine.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn a_replica_starts_without_its_database_and_finds_it_later() {
+    let (database, proxy, source) = behind_a_proxy().await;
+    proxy.set(Weather::Cut);
+    let started = Instant::now();
+    let home = Home::start(&source, "writer-0").unwrap();
+    let mut object = Object::new("db");
+    let entry = object.step(State::Pending);
+    assert!(matches!(home.submit(entry.clone()).await, Err(LedgerError::Unavailable { .. })));
+    assert!(home.head(CLUSTER, object.uid).await.is_err());
+    assert!(home.import(vec![entry.clone()]).await.is_err());
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    down(&home, "DatabaseUnavailable").await;
+    proxy.set(Weather::Fair);
+    up(&home).await;
+    assert_eq!(home.submit(entry).await.unwrap(), DURABLE);
+    assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, 1);
+    assert!(home.counters().probes_failed.load(Ordering::Relaxed) > 0);
+    assert_eq!(home.counters().opened.load(Ordering::Relaxed), 0, "it was never closed before");
+}
+
+#[tokio::test]
+async fn what_no_waiting_helps_is_told_at_the_start() {
+    for url in ["nonsense", "postgres://u@db.example/b?sslmode=disable"] {
+        let error = Home::start(&Source::Url(url.to_owned()), "writer-0").unwrap_err();
+        assert_eq!(error.reason(), "LedgerMisconfigured");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_and_comes_back_is_used_again() {
+    let (database, proxy, source) = behind_a_proxy().await;
+    let home = Home::open(&source, "writer-0").await.unwrap();
+    let mut object = Object::new("db");
+    assert_eq!(home.submit(object.step(State::Pending)).await.unwrap(), DURABLE);
+    for state in [State::Running, State::Paused] {
+        proxy.set(Weather::Cut);
+        let entry = object.step(state);
+        assert!(matches!(home.submit(entry.clone()).await, Err(LedgerError::Unavailable { .. })));
+        let started = Instant::now();
+        for _ in 0..100 {
+            assert!(home.submit(entry.clone()).await.is_err());
+        }
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+        proxy.set(Weather::Fair);
+        up(&home).await;
+        assert_eq!(home.submit(entry).await.unwrap(), DURABLE);
+    }
+    assert_eq!(home.counters().opened.load(Ordering::Relaxed), 2);
+    assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 3);
+}
+
+#[tokio::test]
+async fn a_budget_that_passed_answers_everybody_and_sends_nothing_more() {
+    let (database, proxy, source) = behind_a_proxy().await;
+    let home = Arc::new(Home::open(&source, "writer-0").await.unwrap());
+    proxy.set(Weather::Silent);
+    let waiters: Vec<_> = (0..100)
+        .map(|n| {
+            let home = Arc::clone(&home);
+            tokio::spawn(async move { home.submit(Object::new(&format!("o-{n}")).step(State::Pending)).await })
+        })
+        .collect();
+    // The door's budget.
+    let first = tokio::time::timeout(Duration::from_millis(300), home.submit(Object::new("x").step(State::Pending)));
+    assert!(first.await.is_err(), "nothing answers");
+    let started = Instant::now();
+    home.missed();
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap_err().reason(), "DatabaseTimedOut");
+    }
+    assert!(home.submit(Object::new("y").step(State::Pending)).await.is_err());
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    proxy.set(Weather::Fair);
+    up(&home).await;
+    assert_eq!(home.waiting(), 0, "the queue is empty before anything new comes");
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(home.submit(Object::new("z").step(State::Pending)).await.unwrap(), DURABLE);
+    assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 1, "only the last one");
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_told_apart_and_not_taken_back_before_it_does() {
+    let (database, home) = home().await;
+    let mut object = Object::new("db");
+    home.submit(object.step(State::Pending)).await.unwrap();
+    database.admin(format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name())).await;
+    database.cut("writer-0").await;
+    let entry = object.step(State::Running);
+    while home.submit(entry.clone()).await.is_ok() {}
+    let error = down(&home, "DatabaseReadOnly").await;
+    assert!(error.explain().contains("point the URL at the primary"), "{}", error.explain());
+    let refused = Home::open(&source(&database), "writer-1").await.unwrap_err();
+    assert_eq!(refused.reason(), "DatabaseReadOnly");
+    database.admin(format!("ALTER DATABASE {} RESET default_transaction_read_only", database.name())).await;
+    up(&home).await;
+    assert_eq!(home.submit(entry).await.unwrap(), DURABLE);
+}
+
+#[tokio::test]
+async fn a_connection_that_turns_read_only_opens_the_breaker_by_itself() {
+    let (database, home) = home().await;
+    let mut object = Object::new("db");
+    home.submit(object.step(State::Pending)).await.unwrap();
+    // As a pooler shows a fail-over: the same connection, another server.
+    database
+        .execute(
+            "CREATE FUNCTION berth.refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'cannot execute UPDATE in a read-only transaction' USING ERRCODE = '25006'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON berth.ledger_writers EXECUTE FUNCTION berth.refuse()",
+        )
+        .await;
+    let error = home.submit(object.step(State::Running)).await.unwrap_err();
+    assert_eq!(error.reason(), "DatabaseReadOnly");
+    assert_eq!(home.counters().opened.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_connection_is_told_apart() {
+    let database = Database::create().await;
+    migrate(&source(&database)).await.unwrap();
+    let (role, url) = database.role(None).await;
+    let home = Home::open(&Source::Url(url.clone()), "writer-0").await.unwrap();
+    database.admin(format!("ALTER ROLE {role} CONNECTION LIMIT 0")).await;
+    database.cut("writer-0").await;
+    let entry = Object::new("db").step(State::Pending);
+    assert!(home.submit(entry.clone()).await.is_err());
+    down(&home, "DatabaseTooManyConnections").await;
+    let error = Home::open(&Source::Url(url), "writer-1").await.unwrap_err();
+    assert!(error.explain().contains("CONNECTION LIMIT"), "{}", error.explain());
+    database.admin(format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await;
+    up(&home).await;
+    assert_eq!(home.submit(entry).await.unwrap(), DURABLE);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_apart() {
+    let url = fake::refusing("53100", "could not extend file: No space left on device").await;
+    let error = Home::open(&Source::Url(url.clone()), "writer-0").await.unwrap_err();
+    assert_eq!(error.reason(), "DatabaseDiskFull");
+    assert!(error.explain().contains("No space left"), "{}", error.explain());
+    let home = Home::start(&Source::Url(url), "writer-0").unwrap();
+    down(&home, "DatabaseDiskFull").await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_too_old_is_waited_for() {
+    let database = Database::create().await;
+    let home = Home::start(&source(&database), "writer-0").unwrap();
+    down(&home, "SchemaTooOld").await;
+    migrate(&source(&database)).await.unwrap();
+    up(&home).await;
+    assert_eq!(home.submit(Object::new("db").step(State::Pending)).await.unwrap(), DURABLE);
+}
+
+#[tokio::test]
+async fn a_replica_that_goes_down_does_not_wait_for_a_database_that_is_away() {
+    let (_database, proxy, source) = behind_a_proxy().await;
+    let home = Home::open(&source, "writer-0").await.unwrap();
+    proxy.set(Weather::Silent);
+    home.missed();
+    assert!(matches!(&*home.standing().borrow(), Standing::Down(LedgerError::TimedOut { .. })));
+    let started = Instant::now();
+    home.close().await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(home.submit(Object::new("db").step(State::Pending)).await.is_err());
+}
