@@ -6,10 +6,10 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::{
     entry::{Entry, Outcome, Target},
     error::LedgerError,
-    postgres::Standing,
+    postgres::{Standing, StoredSpool},
     protocol::{Certain, Mark},
     record::Record,
     remote::Remote,
@@ -33,6 +33,10 @@ use super::{
 pub(super) const BUDGET: Duration = Duration::from_millis(300);
 /// How long something that nothing waits for may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after a rewind every replica that works has noticed it: each looks every ten seconds.
+const SETTLED: Duration = Duration::from_secs(30);
+/// A replica that works has told of its spool within so many microseconds.
+const FRESH_MICROS: i64 = 60_000_000;
 /// How soon a spool that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(3);
 
@@ -48,10 +52,22 @@ pub(super) struct Beside {
 pub(super) struct Shared {
     pub(super) remote: Remote,
     pub(super) shelf: Shelf,
+    pub(super) writer: String,
     budget: Duration,
     pub(super) counters: Counters,
     /// Moves whenever the database has come to have everything that this replica's spool holds.
     pub(super) news: watch::Sender<u64>,
+    /// How many of the database's rewinds the spool has been told of, and when the last one was seen.
+    pub(super) rewound: Mutex<Rewound>,
+}
+
+/// What is known of rewinds of the database.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rewound {
+    /// So many were answered with the tail.
+    pub(super) answered: u64,
+    /// When the last one was.
+    pub(super) at: Option<Instant>,
 }
 
 /// What was done beside the ordinary, for metrics.
@@ -67,15 +83,30 @@ pub struct Counters {
     pub behind: AtomicU64,
 }
 
+/// Where the spool itself fails, a record of a chain can still be carried by the status that shows it (rule 2).
+pub(super) fn or_nowhere(entry: &Entry, kept: Result<Outcome, LedgerError>) -> Result<Outcome, LedgerError> {
+    let is_chained = matches!(entry, Entry::Chained { .. } | Entry::Carried { .. });
+    match kept {
+        Err(error @ LedgerError::Spool { .. }) if is_chained => {
+            warn!(reason = error.reason(), error = error.explain(), "only the status can carry a record");
+            Ok(Outcome::Away(Certain::Nowhere))
+        }
+        Err(LedgerError::Connecting) if is_chained => Ok(Outcome::Away(Certain::Nowhere)),
+        kept => kept,
+    }
+}
+
 impl Beside {
     /// Needs no database that answers, and no spool that can be written: both are looked for in the background.
     pub(super) fn start(remote: Remote, dir: PathBuf, writer: String, budget: Duration) -> Self {
         let shared = Arc::new(Shared {
             remote,
             shelf: Shelf::default(),
+            writer: writer.clone(),
             budget,
             counters: Counters::default(),
             news: watch::Sender::new(0),
+            rewound: Mutex::default(),
         });
         let tasks = vec![
             tokio::spawn(Arc::clone(&shared).look_after_spool(dir, writer)),
@@ -106,20 +137,18 @@ impl Beside {
     /// Keeps an entry without the database.
     pub(super) async fn set_aside(&self, entry: Entry) -> Result<Outcome, LedgerError> {
         let counters = &self.shared.counters;
-        let is_chained = matches!(entry, Entry::Chained { .. } | Entry::Carried { .. });
-        match self.shared.shelf.keep(entry).await {
-            Ok(Outcome::Durable(_)) => {
+        let kept = self.shared.shelf.keep(entry.clone()).await;
+        match or_nowhere(&entry, kept)? {
+            Outcome::Durable(_) => {
                 counters.spooled.fetch_add(1, Ordering::Relaxed);
                 Ok(Outcome::Away(Certain::Spool))
             }
-            // Another account of an operation's phase stands there.
-            Ok(other) => Ok(other),
-            Err(error) if is_chained => {
-                warn!(reason = error.reason(), error = error.explain(), "only the status can carry a record");
+            Outcome::Away(certain) => {
                 counters.carried_alone.fetch_add(1, Ordering::Relaxed);
-                Ok(Outcome::Away(Certain::Nowhere))
+                Ok(Outcome::Away(certain))
             }
-            Err(error) => Err(error),
+            // Another account of an operation's phase stands there.
+            other => Ok(other),
         }
     }
 
@@ -187,7 +216,9 @@ impl Beside {
             let progress = spool.progress();
             progress.last > progress.acknowledged
         };
-        self.shared.remote.is_up() && !self.shared.shelf.get().is_ok_and(behind)
+        let shared = &self.shared;
+        let answered = shared.rewound().answered == *shared.remote.rewinds().borrow();
+        shared.remote.is_up() && answered && !shared.shelf.get().is_ok_and(behind)
     }
 
     /// Why the database takes nothing at the moment.
@@ -202,11 +233,20 @@ impl Beside {
     /// Whether nobody is left who could have what the database lacks: every spool that it knows is replayed, or was
     /// declared gone (rule 6).
     pub(super) async fn spools_exhausted(&self) -> bool {
-        let mut spools = match self.ask(self.shared.remote.spools()).await {
-            Ok(Some(spools)) => spools.into_iter(),
+        let spools = match self.ask(self.shared.remote.spools()).await {
+            Ok(Some(spools)) => spools,
             Ok(None) | Err(_) => return false,
         };
-        self.is_current() && spools.all(|spool| spool.gone || spool.acknowledged >= spool.last)
+        let own = spools.iter().find(|spool| spool.writer == self.shared.writer);
+        let mut others = spools.iter().filter(|spool| spool.writer != self.shared.writer && !spool.gone);
+        // After a rewind, what the database says of a spool is as old as itself, until that spool's replica has told anew.
+        let rewound = self.shared.rewound().at;
+        let told_since = |spool: &StoredSpool| match (rewound, own) {
+            (None, _) => true,
+            (Some(at), Some(own)) => at.elapsed() > SETTLED && own.seen_at.0 - spool.seen_at.0 < FRESH_MICROS,
+            (Some(_), None) => false,
+        };
+        self.is_current() && others.all(|spool| spool.acknowledged >= spool.last && told_since(spool))
     }
 
     pub(super) async fn close(&self) {
@@ -225,6 +265,10 @@ impl Beside {
 }
 
 impl Shared {
+    pub(super) fn rewound(&self) -> MutexGuard<'_, Rewound> {
+        self.rewound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the spool, again and again until it can be opened.
     async fn look_after_spool(self: Arc<Self>, dir: PathBuf, writer: String) {
         loop {
@@ -268,7 +312,7 @@ impl Default for Shelf {
 
 impl Shelf {
     fn put(&self, spool: Result<Spool, LedgerError>) {
-        self.0.send_replace(spool);
+        drop(self.0.send_replace(spool));
     }
 
     /// The spool, or why there is none.

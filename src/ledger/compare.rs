@@ -66,7 +66,7 @@ pub fn link(head: Head) -> Link<Hash> {
 }
 
 /// The end of a chain, in the protocol's words.
-pub fn shown_link(head: Head) -> Option<Link<Hash>> {
+pub(super) fn shown_link(head: Head) -> Option<Link<Hash>> {
     (head != Head::GENESIS).then(|| link(head))
 }
 

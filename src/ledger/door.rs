@@ -121,7 +121,7 @@ impl Ledger {
         check(&entry)?;
         match &self.home {
             Home::Database(home) => home.submit(entry).await,
-            Home::Spool(spool) => spool.submit(entry).await,
+            Home::Spool(spool) => beside::or_nowhere(&entry.clone(), spool.submit(entry).await),
         }
     }
 
@@ -130,7 +130,7 @@ impl Ledger {
         check(&entry)?;
         match &self.home {
             Home::Database(home) => home.set_aside(entry).await,
-            Home::Spool(spool) => spool.keep(entry).await,
+            Home::Spool(spool) => beside::or_nowhere(&entry.clone(), spool.keep(entry).await),
         }
     }
 
@@ -141,7 +141,10 @@ impl Ledger {
                 let asked: Vec<Head> = pending.iter().map(Record::head).collect();
                 home.ask(home.shared.remote.facts(target.cluster, target.uid, shown, &asked)).await?
             }
-            Home::Spool(spool) => Some(spool.facts(target.cluster, target.uid, shown).await?),
+            Home::Spool(spool) => {
+                let asked = pending.iter().map(Record::head).collect();
+                Some(spool.facts(target.cluster, target.uid, shown, asked).await?)
+            }
         };
         Ok(facts.map_or(Compared::UNREACHABLE, |facts| Compared::of(facts, shown, pending)))
     }
@@ -150,7 +153,7 @@ impl Ledger {
     pub fn is_current(&self) -> bool {
         match &self.home {
             Home::Database(home) => home.is_current(),
-            Home::Spool(_) => true,
+            Home::Spool(spool) => spool.health().poisoned.is_none(),
         }
     }
 
@@ -158,7 +161,7 @@ impl Ledger {
     pub fn is_up(&self) -> bool {
         match &self.home {
             Home::Database(home) => home.shared.remote.is_up(),
-            Home::Spool(_) => true,
+            Home::Spool(spool) => spool.health().poisoned.is_none(),
         }
     }
 
@@ -284,7 +287,7 @@ impl Ledger {
     pub fn trouble(&self) -> Option<LedgerError> {
         match &self.home {
             Home::Database(home) => home.trouble(),
-            Home::Spool(_) => None,
+            Home::Spool(spool) => spool.health().poisoned,
         }
     }
 

@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
-    beside::Shared,
+    beside::{Rewound, Shared},
     error::LedgerError,
     postgres,
-    spool::{self, Spool},
+    spool::{self, Progress, Spool},
 };
 
 /// Entries in one import.
@@ -33,13 +33,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let Some(spool) = shared.shelf.opened().await else { return };
     let mut rewinds = shared.remote.rewinds();
     let mut standing = shared.remote.standing();
-    let (mut noted, mut told) = (None, false);
+    let (mut noted, mut told): (Option<(Instant, Progress)>, bool) = (None, false);
     loop {
         shared.up().await;
-        if rewinds.has_changed().unwrap_or(false) {
-            rewinds.mark_unchanged();
-            warn!("the database has lost what it had acknowledged; everything in the spool's tail is sent again");
-            spool.rewind();
+        let seen = *rewinds.borrow_and_update();
+        if seen != shared.rewound().answered {
+            rewound(&shared, &spool, seen);
         }
         let before = shared.counters.replayed.load(Ordering::Relaxed);
         if !replay(&shared, &spool).await {
@@ -47,12 +46,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
             tokio::time::sleep(AGAIN).await;
             continue;
         }
-        if noted.is_none_or(|at: Instant| at.elapsed() >= NOTE) {
-            let progress = spool.progress();
-            if let Err(error) = shared.remote.note_spool(progress.last, progress.acknowledged).await {
-                tracing::debug!(reason = error.reason(), "how far this spool is could not be noted");
+        if noted.is_none_or(|(at, _)| at.elapsed() >= NOTE) {
+            match note(&shared, &spool, noted.map(|(_, progress)| progress)).await {
+                Ok(progress) => noted = Some((Instant::now(), progress)),
+                Err(error) => debug!(reason = error.reason(), "how far this spool is could not be noted"),
             }
-            noted = Some(Instant::now());
+            if spool.progress().acknowledged < spool.progress().last {
+                // Something was found to be missing, or has come meanwhile.
+                continue;
+            }
         }
         if !told || shared.counters.replayed.load(Ordering::Relaxed) > before {
             shared.news.send_modify(|times| *times += 1);
@@ -60,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         tokio::select! {
             () = spool.behind() => {}
-            _ = rewinds.changed() => { rewinds.mark_changed(); }
+            changed = rewinds.changed() => if changed.is_err() { return },
             changed = standing.changed() => {
                 if changed.is_err() {
                     return;
@@ -70,6 +72,32 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(NOTE) => {}
         }
     }
+}
+
+fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
+    warn!("the database has lost what it had acknowledged; everything in the spool's tail is sent again");
+    spool.rewind();
+    *shared.rewound() = Rewound { answered: seen, at: Some(Instant::now()) };
+}
+
+/// Tells the others how far this spool is. What the database says of it shows a rewind also where this replica writes
+/// nothing else, and after a restart.
+async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Result<Progress, LedgerError> {
+    let known = shared.remote.spools().await?.into_iter().find(|known| known.writer == shared.writer);
+    let said = known.map_or(0, |known| known.acknowledged);
+    let progress = spool.progress();
+    match before {
+        Some(before) if said < before.acknowledged => {
+            let answered = shared.rewound().answered;
+            rewound(shared, spool, answered);
+        }
+        // It is told every ten seconds, so a little is sent twice.
+        None if said < progress.acknowledged => spool.rewind_to(said),
+        _ => {}
+    }
+    let progress = spool.progress();
+    shared.remote.note_spool(progress.last, progress.acknowledged).await?;
+    Ok(progress)
 }
 
 /// Until the database has everything; false if it went away before.

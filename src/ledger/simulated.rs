@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -212,17 +213,26 @@ impl Database {
                 self.down();
                 Err(LedgerError::TimedOut { doing: "answering a test", seconds: 0 })
             }
-            Weather::Silent => std::future::pending().await,
+            // As long as a call may take, in the time of a test.
+            Weather::Silent => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.down();
+                Err(LedgerError::TimedOut { doing: "answering a test", seconds: 0 })
+            }
+        }
+    }
+
+    /// A batch notices at once that the writer's mark is gone.
+    fn notice(&self) {
+        let mut kept = self.kept();
+        if std::mem::take(&mut kept.restored) {
+            self.rewinds.send_modify(|times| *times += 1);
         }
     }
 
     /// After a write was carried out.
     fn answer<T>(&self, answer: T) -> Result<T, LedgerError> {
         let mut kept = self.kept();
-        if kept.restored {
-            kept.restored = false;
-            self.rewinds.send_modify(|times| *times += 1);
-        }
         if kept.lost_answers > 0 {
             kept.lost_answers -= 1;
             // The connection is gone, and the next one works: whoever waits for standing is told of both.
@@ -254,12 +264,14 @@ impl Database {
 
     pub(super) async fn submit(&self, entry: Entry) -> Result<Outcome, LedgerError> {
         self.answers().await?;
+        self.notice();
         let outcome = self.kept().tables.submit(entry);
         self.answer(outcome)
     }
 
     pub(super) async fn import(&self, entries: Vec<Entry>) -> Result<Imported, LedgerError> {
         self.answers().await?;
+        self.notice();
         let mut added = 0;
         {
             let mut kept = self.kept();

@@ -61,6 +61,11 @@ impl Told {
         self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
     }
 
+    /// Whether the ledger was told anything of an object since this process leads.
+    pub(super) fn knows(&self, uid: Uuid) -> bool {
+        self.map().contains_key(&uid)
+    }
+
     pub(super) fn note(&self, snapshot: &Snapshot) {
         self.map().insert(snapshot.target.uid, Self::gist(snapshot));
     }

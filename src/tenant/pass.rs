@@ -34,7 +34,7 @@ use crate::{
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
     ledger::{
-        Backend, Entry, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
+        Backend, Entry, Head, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
         protocol::{Database, PendingStep, ShowTests, Showing, after_append, may_clear_pending, show_tests},
         visible,
     },
@@ -64,7 +64,9 @@ pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, P
     let around = Surroundings { cluster: context.cluster, namespace: &namespace, rival: rival.as_ref() };
     match validate::validate(&object, around) {
         Ok(tenant) => {
-            Pass { context, object, done: Done { look_again: RESYNC, ..Done::default() }, last: None }.run(tenant).await
+            Pass { context, object, done: Done { look_again: RESYNC, ..Done::default() }, last: None, unsaid: None }
+                .run(tenant)
+                .await
         }
         Err(refusal) => refuse(context, &object, &refusal).await,
     }
@@ -76,12 +78,13 @@ struct Pass<'a> {
     done: Done,
     /// The last record that this pass has shown.
     last: Option<Record>,
+    /// Why the audit was not told of a request.
+    unsaid: Option<LedgerError>,
 }
 
 impl Pass<'_> {
     async fn run(mut self, mut tenant: Tenant) -> Result<Done, PassError> {
         self.hold().await?;
-        self.clear(&mut tenant).await;
         let mut observed = self.context.caches.observe(&tenant);
         mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
         // Side by side: children never wait for the ledger, and what they were before decides what the request is called.
@@ -89,16 +92,19 @@ impl Pass<'_> {
         let (brought, noted) = join(self.bring(&tenant, &mut observed), self.note(&tenant, request)).await;
         let mut brought = brought?;
         self.done.writes += brought.writes;
-        let mut kept = match noted {
-            Ok(None) => Ok(None),
+        match noted {
+            Ok(None) => {}
             Ok(Some(request)) => {
                 self.done.records += 1;
                 tenant.shown.status.operation = Some(request);
-                Ok(None)
             }
-            Err(PassError::Ledger(error)) => Err(error),
+            // States do not wait for the audit: whoever shows them next tells of the request again.
+            Err(PassError::Ledger(error)) => self.unsaid = Some(error),
             Err(other) => return Err(other),
-        };
+        }
+        let mut kept = Ok(None);
+        // Boxed, as all that is rare: a pass that needs none of it carries none of it.
+        tenant = Box::pin(self.agree(tenant, &observed)).await?;
         for _ in 0..MAX_HOPS {
             if brought.course == Course::Remove {
                 return self.remove(&tenant, &observed).await;
@@ -133,10 +139,47 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Brings the ledger and what is shown together, where they may differ: at the first sight of an object, and while its
+    /// status says that something is not synced. (Otherwise the next record finds it out.)
+    async fn agree(&mut self, mut tenant: Tenant, observed: &Observed) -> Result<Tenant, PassError> {
+        let status = &tenant.shown.status;
+        let begun = tenant.shown.head != Head::GENESIS;
+        let doubtful = !self.context.told.knows(tenant.target.uid)
+            || !status.ledger.pending.is_empty()
+            || condition(status, "LedgerSynced") == Some("False");
+        if !begun || !doubtful || !self.context.ledger.is_current() {
+            return Ok(tenant);
+        }
+        self.clear(&mut tenant).await;
+        let now = (self.context.clock)();
+        let seal = self.seal(now)?;
+        let present = |head| record::snapshot(&tenant, observed, tenant.shown.state, head, seal.epoch, now);
+        let record = match Box::pin(disagree::resolve(self.context, &tenant, seal, present)).await {
+            Ok(Way::Show(record)) => record,
+            Ok(Way::Append { superseded: Some(head) }) => {
+                let record = record::superseded(&tenant, head).seal(seal, tenant.shown.head);
+                let snapshot = record::snapshot(&tenant, observed, tenant.shown.state, record.head(), seal.epoch, now);
+                let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot) };
+                match self.submit(entry).await? {
+                    Outcome::Durable(_) => record,
+                    // The chain is right without it; whoever disagrees next names what it finds.
+                    Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => return Ok(tenant),
+                }
+            }
+            Ok(Way::Append { superseded: None } | Way::Aside) | Err(PassError::Ledger(LedgerError::Full { .. })) => {
+                return Ok(tenant);
+            }
+            Err(other) => return Err(other),
+        };
+        let entered = Entered { record, carried: false, before: true };
+        let standing = Standing::OnTheWay { reason: "LedgerAhead", message: String::new() };
+        self.show_hop(tenant, observed, entered, &standing).await
+    }
+
     /// What the status carries goes from it once the database has all of it (rules 2 and 3). The next write shows that.
     async fn clear(&self, tenant: &mut Tenant) {
         let ledger = &self.context.ledger;
-        if tenant.shown.status.ledger.pending.is_empty() || !ledger.is_current() {
+        if tenant.shown.status.ledger.pending.is_empty() {
             return;
         }
         let (records, unreadable) = carried::read(&tenant.shown.status);
@@ -243,7 +286,7 @@ impl Pass<'_> {
                 Outcome::Away(certain) => after_append(certain, slots_left),
                 Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
                     let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
-                    match disagree::resolve(self.context, tenant, seal, present).await? {
+                    match Box::pin(disagree::resolve(self.context, tenant, seal, present)).await? {
                         Way::Show(record) => return Ok(Entered { record, carried: false, before: true }),
                         Way::Append { superseded: Some(head) } => draft = record::superseded(tenant, head),
                         Way::Append { superseded: None } => {}
@@ -351,6 +394,7 @@ impl Pass<'_> {
             (Some(error), _) => Kept::Not(error),
             _ if !tenant.shown.status.ledger.pending.is_empty() => Kept::Away(trouble.as_ref()),
             (None, Ok(Some(backend))) => Kept::In(backend),
+            _ if self.unsaid.is_some() => Kept::AsBefore,
             (None, _) if condition(&before, "LedgerSynced") == Some("False") => Kept::In(self.context.ledger.backend()),
             (None, _) => Kept::AsBefore,
         };
@@ -377,7 +421,10 @@ impl Pass<'_> {
             let wait = Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);
             self.done.look_again = self.done.look_again.min(wait);
         }
-        error.map_or(Ok(self.done), |error| Err(error.into()))
+        match error.or(self.unsaid) {
+            None => Ok(self.done),
+            Some(error) => Err(error.into()),
+        }
     }
 
     async fn write_status(
@@ -399,7 +446,7 @@ impl Pass<'_> {
         if is_bare {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
-            let is_buried = ending::settle(self.context, tenant, self.last.as_ref(), epoch, now).await?;
+            let is_buried = Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
             show::release(&self.context.client, &tenant.target, &self.object).await?;
             self.done.writes += 1 + u32::from(is_buried);
             if is_buried {

@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     ledger::{
+        compare::made_on,
         error::LedgerError,
         hash::Hash,
         protocol::{Descent, Line},
-        record::{Head, Kind, Record},
+        record::{Head, Record},
     },
     lifecycle::State,
 };
@@ -109,10 +110,9 @@ pub(super) async fn facts(
         Some(row) => {
             let record = record.map(HistoryRow::try_from).transpose()?.map(|row| row.record);
             let before = Head { sequence: row.known.head.sequence.saturating_sub(1), hash: row.known.prev };
-            let made_over = record.as_ref().and_then(made_over);
             Some(FactsHead {
                 head: row.known.head,
-                made_on: Some(made_over.unwrap_or(before)).filter(|head| *head != Head::GENESIS),
+                made_on: record.as_ref().map_or(Some(before).filter(|head| *head != Head::GENESIS), made_on),
                 terminal: row.known.state == Some(State::Deleted),
                 line: links.line(row.known.head, shown),
                 closed_epoch: row.closed_epoch,
@@ -204,16 +204,6 @@ impl Links {
         }
         if at == to { Line::PassesShown } else { Line::MissesShown }
     }
-}
-
-/// The shown head that an `api-rewound` record was made over: it says so in its details.
-fn made_over(record: &Record) -> Option<Head> {
-    if record.envelope().kind != Kind::Resolution {
-        return None;
-    }
-    let details: serde_json::Value = serde_json::from_str(record.details()?).ok()?;
-    let named = details.get("madeOn")?;
-    Some(Head { sequence: named.get("sequence")?.as_u64()?, hash: named.get("hash")?.as_str()?.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -205,6 +205,12 @@ impl Home {
         self.ask(spools::note(&pool, &self.name, last, acknowledged)).await
     }
 
+    /// Says of a spool that is read for its replica: the database has everything up to this number; is its volume `gone`?
+    pub async fn settle_spool(&self, writer: &str, up_to: u64, gone: bool) -> Result<(), LedgerError> {
+        let pool = self.way.pool();
+        self.ask(spools::settle(&pool, writer, up_to, gone)).await
+    }
+
     /// Every spool that was ever told of.
     pub async fn spools(&self) -> Result<Vec<StoredSpool>, LedgerError> {
         let db = self.way.db();

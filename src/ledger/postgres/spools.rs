@@ -65,3 +65,26 @@ pub(super) async fn all(db: &DatabaseConnection) -> Result<Vec<StoredSpool>, Led
         })
         .collect())
 }
+
+/// What somebody who reads a spool for its replica says of it: everything up to this number is here, and whether its
+/// volume is gone.
+pub(super) async fn settle(pool: &PgPool, writer: &str, up_to: u64, gone: bool) -> Result<(), LedgerError> {
+    within(DOING, async {
+        sqlx::query(
+            "INSERT INTO berth.ledger_spools (writer, last_entry, acknowledged, gone_at)
+             VALUES ($1, $2, $2, CASE WHEN $3 THEN now() END)
+             ON CONFLICT (writer) DO UPDATE
+             SET last_entry = greatest(berth.ledger_spools.last_entry, excluded.last_entry),
+                 acknowledged = greatest(berth.ledger_spools.acknowledged, excluded.acknowledged),
+                 gone_at = coalesce(excluded.gone_at, berth.ledger_spools.gone_at)",
+        )
+        .bind(writer)
+        .bind(up_to.cast_signed())
+        .bind(gone)
+        .execute(pool)
+        .await?;
+        Ok(())
+    })
+    .await
+    .map_err(|failure| failure.into_error(DOING))
+}

@@ -105,8 +105,13 @@ impl Spool {
 
     /// Takes the word that the database has lost what it had: everything that the journal still holds is replayed.
     pub fn rewind(&self) {
+        self.rewind_to(0);
+    }
+
+    /// As [`Self::rewind`], where the database is known to have everything up to this number.
+    pub fn rewind_to(&self, number: u64) {
         self.stand_beside();
-        self.inner.shared.standing.send_modify(Progress::rewind);
+        self.inner.shared.standing.send_modify(|progress| progress.rewind(number));
         self.inner.shared.nudge.notify_one();
     }
 

@@ -10,7 +10,7 @@ use super::{
     Spool,
     index::{ChainId, End},
     scan,
-    written::{Brief, Written},
+    written::{Brief, Kept, Written},
 };
 use crate::{
     ledger::{
@@ -26,23 +26,29 @@ use crate::{
 };
 
 impl Spool {
-    /// How the chain's end and the `shown` record stand to each other.
-    pub(in crate::ledger) async fn facts(&self, cluster: Uuid, uid: Uuid, shown: Head) -> Result<Facts, LedgerError> {
+    /// How the chain's end and the `shown` record stand to each other, and which of the records `asked` for are there.
+    pub(in crate::ledger) async fn facts(
+        &self,
+        cluster: Uuid,
+        uid: Uuid,
+        shown: Head,
+        asked: Vec<Head>,
+    ) -> Result<Facts, LedgerError> {
         let chain = (cluster, uid);
         let Some(end) = self.index().end(chain).copied() else {
             return Ok(Facts { head: None, stored: vec![], shown_stored: shown == Head::GENESIS });
         };
         let dir = self.inner.dir.clone();
-        let looked = tokio::task::spawn_blocking(move || look(&dir, chain, end, shown)).await;
+        let looked = tokio::task::spawn_blocking(move || look(&dir, chain, end, shown, &asked)).await;
         looked.map_err(|_| LedgerError::Closed)?
     }
 }
 
-fn look(dir: &Path, chain: ChainId, end: End, shown: Head) -> Result<Facts, LedgerError> {
+fn look(dir: &Path, chain: ChainId, end: End, shown: Head, asked: &[Head]) -> Result<Facts, LedgerError> {
     let head = end.known.head;
     let payload = scan::payload_at(dir, end.place)?;
     let record = match Written::decode(&payload) {
-        Ok(Entry::Chained { record, .. } | Entry::Carried { record, .. }) => Some(record),
+        Ok(Kept::Entry(Entry::Chained { record, .. } | Entry::Carried { record, .. })) => Some(record),
         Ok(_) | Err(_) => None,
     };
     let prevs = prevs(dir, chain)?;
@@ -56,7 +62,7 @@ fn look(dir: &Path, chain: ChainId, end: End, shown: Head) -> Result<Facts, Ledg
             closed_epoch: None,
             record,
         }),
-        stored: vec![],
+        stored: asked.iter().copied().filter(|head| prevs.contains_key(&head.hash)).collect(),
         shown_stored,
     })
 }
@@ -98,14 +104,14 @@ mod tests {
         let spool = Spool::open(dir.path(), "test").unwrap();
         let mut sample = Sample::new(1);
         let shown = Head::GENESIS;
-        let facts = spool.facts(CLUSTER, sample.uid, shown).await.unwrap();
+        let facts = spool.facts(CLUSTER, sample.uid, shown, vec![]).await.unwrap();
         assert!(facts.head.is_none() && facts.shown_stored);
         let mut heads = vec![];
         for _ in 0..4 {
             spool.submit(sample.step()).await.unwrap();
             heads.push(sample.head);
         }
-        let ask = async |shown: Head| spool.facts(CLUSTER, sample.uid, shown).await.unwrap();
+        let ask = async |shown: Head| spool.facts(CLUSTER, sample.uid, shown, vec![]).await.unwrap();
         let facts = ask(heads[1]).await;
         let end = facts.head.unwrap();
         assert_eq!((end.head, end.made_on, end.line), (heads[3], Some(heads[2]), Line::PassesShown));

@@ -39,6 +39,7 @@ use super::{
 };
 
 mod beside;
+mod compare;
 mod disk;
 mod frame;
 mod index;

@@ -43,9 +43,9 @@ impl Progress {
         self.acknowledged = self.acknowledged.max(up_to.min(self.last));
     }
 
-    /// Takes the word that the database has lost what it had.
-    pub(super) fn rewind(&mut self) {
-        self.acknowledged = self.first.saturating_sub(1);
+    /// Takes the word that the database has lost what it had behind `number`.
+    pub(super) fn rewind(&mut self, number: u64) {
+        self.acknowledged = self.acknowledged.min(number).max(self.first.saturating_sub(1));
     }
 
     /// Entry `number` is durable. Where `settled`, nobody has to bring it to the database; it is acknowledged with
@@ -116,7 +116,7 @@ mod tests {
         progress.acknowledge(2);
         assert_eq!(progress.acknowledged, 3, "no step back");
         assert!(!progress.trim(5) && progress.trim(3));
-        progress.rewind();
+        progress.rewind(0);
         assert_eq!(progress, Progress { first: 3, acknowledged: 2, last: 3 });
     }
 

@@ -42,6 +42,17 @@ pub struct Answer<T> {
     pub damages: Vec<Damage>,
 }
 
+/// The writer that a spool belongs to, as its newest segment that can be read names it.
+pub fn writer(dir: &Path) -> Result<String, LedgerError> {
+    for first in scan::segments(dir)?.into_iter().rev() {
+        if let Some(header) = scan::Segment::read(dir, first)?.header {
+            return Ok(header.writer);
+        }
+    }
+    let why = format!("{} has no segment whose header can be read, so nobody knows whose spool it is", dir.display());
+    Err(LedgerError::Configuration { why })
+}
+
 /// Every chained record of the objects that had this name, life after life, each by its sequence.
 pub fn timeline(dir: &Path, namespace: &str, name: &str) -> Result<Answer<Vec<Moment>>, LedgerError> {
     let mut moments: Vec<Moment> = vec![];

@@ -38,15 +38,18 @@ fn live(world: &mut World, mut before: impl FnMut(&mut World, usize)) {
     world.run();
 }
 
-/// What a record tells, without the moment, the leader and what the spelling of the request's name depends on.
+/// What a record tells, without its number, the moment and the leader.
 fn gist(record: &Record) -> String {
     let envelope = record.envelope();
     let state = envelope.to.map_or("", |state| state.as_str());
-    format!("{} {state} {} {:?}", envelope.seq, envelope.reason, envelope.operation)
+    format!("{state} {} {:?}", envelope.reason, envelope.operation)
 }
 
+/// What was shown, in order. What lost the race to be shown is kept beside it, and named by a record of its own.
 fn told(database: &Database) -> Vec<String> {
-    database.records().iter().map(gist).collect()
+    let (line, records) = (database.line(), database.records());
+    let on_line = |record: &&Record| line.contains(&record.hash().to_string());
+    records.iter().filter(on_line).filter(|record| record.envelope().reason != "Superseded").map(gist).collect()
 }
 
 /// A life in which nothing fails: what every other one has to come to.
@@ -327,7 +330,7 @@ fn two_leaders_over_an_outage_show_one_line() {
         world.later(3);
     }
     database.set(Weather::Fair);
-    for _ in 0..4 {
+    for _ in 0..6 {
         world.settle_ledger();
         world.swap(&mut other);
     }
