@@ -25,7 +25,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let Some(source) = args.database.source() else {
         return Err(Failure::Usage(
-            "where is the database? Give --database-url-file FILE or --database-url URL, or set DATABASE_URL".to_owned(),
+            "where is the database? Give --database-url-file FILE or --database-url URL, or set DATABASE_URL"
+                .to_owned(),
         ));
     };
     if !args.spool.join("_journal").is_dir() {

@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
 use super::{
@@ -119,10 +116,11 @@ impl Beside {
     pub(super) async fn submit(&self, entry: Entry) -> Result<Outcome, LedgerError> {
         let shared = &self.shared;
         if shared.remote.is_up() {
+            let age = shared.shelf.age();
             match tokio::time::timeout(shared.budget, shared.remote.submit(entry.clone())).await {
                 Ok(Ok(outcome)) => {
                     if matches!(outcome, Outcome::Durable(_)) {
-                        shared.shelf.keep_later(vec![entry]);
+                        shared.shelf.keep_later(age, vec![entry]);
                     }
                     return Ok(outcome);
                 }
@@ -179,9 +177,10 @@ impl Beside {
         if !self.shared.remote.is_up() {
             return Ok(false);
         }
+        let age = self.shared.shelf.age();
         match tokio::time::timeout(PATIENCE, self.shared.remote.import(entries.clone())).await {
             Ok(Ok(_)) => {
-                self.shared.shelf.keep_later(entries);
+                self.shared.shelf.keep_later(age, entries);
                 Ok(true)
             }
             Ok(Err(error)) if !error.is_about_the_database() => Err(error),
@@ -337,9 +336,14 @@ impl Shelf {
     }
 
     /// Copies for the tail. Without a spool there is no tail: what is in the database is safe there.
-    pub(super) fn keep_later(&self, entries: Vec<Entry>) {
+    pub(super) fn keep_later(&self, age: u64, entries: Vec<Entry>) {
         if let Ok(spool) = self.get() {
-            spool.keep_later(entries);
+            spool.keep_later_of(age, entries);
         }
+    }
+
+    /// See [`Spool::age`].
+    pub(super) fn age(&self) -> u64 {
+        self.get().map_or(0, |spool| spool.age())
     }
 }

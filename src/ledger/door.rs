@@ -182,7 +182,7 @@ impl Ledger {
     pub fn vouch(&self, target: &Target, record: &Record) {
         if let Home::Database(home) = &self.home {
             let copy = Entry::Carried { record: record.clone(), target: target.clone() };
-            home.shared.shelf.keep_later(vec![copy]);
+            home.shared.shelf.keep_later(home.shared.shelf.age(), vec![copy]);
         }
     }
 

@@ -29,8 +29,6 @@ mod view;
 pub use beside::Counters;
 pub use canonical::visible;
 pub use compare::{Compared, head, link};
-pub use replay::{Replayed, once as replay_once};
-pub use spool::ShownMark;
 pub use door::{Config, Health, Ledger};
 pub use entry::{
     Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Resource, Snapshot, Target, Usage,
@@ -41,4 +39,6 @@ pub use reader::{Reader, Reading, Rows, Shown, Verified};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
+pub use replay::{Replayed, once as replay_once};
+pub use spool::ShownMark;
 pub use view::{ChainId, Found, Moment, Stored, StoredHead};

@@ -107,7 +107,10 @@ impl Reader {
 
     /// Proves what can be proven from this home and what the cluster shows. In a ledger that is written meanwhile, `shown`
     /// has to be read after the heads and before the records: so it is asked for at that moment.
-    pub async fn verify_with<E: From<LedgerError>>(&self, shown: impl AsyncFnOnce() -> Result<Shown, E>) -> Result<Verified, E> {
+    pub async fn verify_with<E: From<LedgerError>>(
+        &self,
+        shown: impl AsyncFnOnce() -> Result<Shown, E>,
+    ) -> Result<Verified, E> {
         let heads: Vec<_> = match self {
             Self::Database(db) => db.heads().try_collect().await?,
             Self::Spool(_) => vec![],

@@ -38,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         shared.up().await;
         let seen = *rewinds.borrow_and_update();
         if seen != shared.rewound().answered {
-            rewound(&shared, &spool, seen);
+            rewound(&shared, &spool, seen).await;
         }
         let before = shared.counters.replayed.load(Ordering::Relaxed);
         if !replay(&shared, &spool).await {
@@ -74,9 +74,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
+async fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
     warn!("the database has lost what it had acknowledged; everything in the spool's tail is sent again");
     spool.rewind();
+    // Only then is it certain what the tail has, and what nobody has.
+    spool.flush().await;
     *shared.rewound() = Rewound { answered: seen, at: Some(Instant::now()) };
 }
 
@@ -89,7 +91,7 @@ async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Resul
     match before {
         Some(before) if said < before.acknowledged => {
             let answered = shared.rewound().answered;
-            rewound(shared, spool, answered);
+            rewound(shared, spool, answered).await;
         }
         // It is told every ten seconds, so a little is sent twice.
         None if said < progress.acknowledged => spool.rewind_to(said),
@@ -211,7 +213,11 @@ impl Run {
 
     fn over(self) {
         if self.entries > 0 {
-            info!(entries = self.entries, per_second = self.rate(), "the database has everything that was on the spool");
+            info!(
+                entries = self.entries,
+                per_second = self.rate(),
+                "the database has everything that was on the spool"
+            );
         }
     }
 }

@@ -157,7 +157,8 @@ impl Database {
 
     fn heads(&self) -> Vec<StoredHead> {
         let kept = self.kept();
-        let row = |(&(cluster, uid), row): (&Chain, &Row)| StoredHead { chain: ChainId { cluster, uid }, head: row.head };
+        let row =
+            |(&(cluster, uid), row): (&Chain, &Row)| StoredHead { chain: ChainId { cluster, uid }, head: row.head };
         kept.tables.heads.iter().map(row).collect()
     }
 
@@ -469,7 +470,8 @@ impl Tables {
 
     /// Stores a record and moves the head to it.
     fn add(&mut self, record: Record) {
-        let row = Row { head: record.head(), prev: record.envelope().prev, epoch: record.envelope().epoch, closed: None };
+        let row =
+            Row { head: record.head(), prev: record.envelope().prev, epoch: record.envelope().epoch, closed: None };
         self.heads.insert(chain(&record), row);
         self.records.insert(key(&record), record);
     }

@@ -170,8 +170,16 @@ impl Collector for LedgerMetrics {
                 };
                 show("berth_ledger_database_up", "1 where the database takes entries", &up)?;
                 show("berth_ledger_entries_spooled", "Entries that the spool took instead", &count(&beside.spooled))?;
-                show("berth_ledger_records_unspooled", "Records that only a status carries", &count(&beside.carried_alone))?;
-                show("berth_ledger_entries_replayed", "Entries brought into the database later", &count(&beside.replayed))?;
+                show(
+                    "berth_ledger_records_unspooled",
+                    "Records that only a status carries",
+                    &count(&beside.carried_alone),
+                )?;
+                show(
+                    "berth_ledger_entries_replayed",
+                    "Entries brought into the database later",
+                    &count(&beside.replayed),
+                )?;
                 show("berth_ledger_entries_behind", "Entries on the spool that it lacks", &level(&beside.behind))?;
                 spool.map_or(Ok(()), |health| spool_numbers(&mut show, &health))
             }

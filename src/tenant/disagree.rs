@@ -173,4 +173,3 @@ fn parted(tenant: &Tenant, ledger: Option<Head>) -> LedgerError {
     let ledger = ledger.map_or(0, |head| head.sequence);
     LedgerError::Parted { subject: tenant.target.to_string(), ledger, shown: tenant.shown.head.sequence }
 }
-

@@ -40,7 +40,8 @@ pub(super) async fn settle(
     }
     // Its bytes are at hand if this pass made it, or if the status carries it.
     let mut records = pending.clone();
-    records.extend(last.filter(|last| last.head() == terminal && !pending.iter().any(|p| p.head() == terminal)).cloned());
+    records
+        .extend(last.filter(|last| last.head() == terminal && !pending.iter().any(|p| p.head() == terminal)).cloned());
     let mut deletion = Deletion {
         terminal: link(terminal),
         pending: pending.iter().map(|record| link(record.head())).collect(),

@@ -279,8 +279,11 @@ impl Pass<'_> {
             let record = draft.clone().seal(seal, tenant.shown.head);
             let snapshot = record::snapshot(tenant, observed, state, record.head(), seal.epoch, now);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
-            let outcome =
-                if aside { self.context.ledger.set_aside(entry).await } else { self.context.ledger.submit(entry).await };
+            let outcome = if aside {
+                self.context.ledger.set_aside(entry).await
+            } else {
+                self.context.ledger.submit(entry).await
+            };
             let showing = match outcome? {
                 Outcome::Durable(_) => Showing::Show,
                 Outcome::Away(certain) => after_append(certain, slots_left),

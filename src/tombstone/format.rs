@@ -49,7 +49,8 @@ impl Stone {
     /// With the records of `other`, a tombstone of the same ending.
     pub(super) fn with(&self, other: Self) -> Self {
         let mut whole = self.clone();
-        let lacking = other.records.into_iter().filter(|record| !self.records.iter().any(|ours| ours.hash() == record.hash()));
+        let lacking =
+            other.records.into_iter().filter(|record| !self.records.iter().any(|ours| ours.hash() == record.hash()));
         whole.records.extend(lacking);
         whole.records.sort_by_key(|record| record.envelope().seq);
         whole.epoch = whole.epoch.max(other.epoch);
@@ -92,7 +93,8 @@ impl Stone {
         let number = |name: &str| key(name)?.parse::<u64>().map_err(|error| bad(format!("{name}: {error}")));
         let carried: Vec<Carried> =
             serde_json::from_str(key("records")?).map_err(|error| bad(format!("records: {error}")))?;
-        let read = |carried: Carried| Record::read(&carried.record, carried.details).map_err(|error| bad(error.to_string()));
+        let read =
+            |carried: Carried| Record::read(&carried.record, carried.details).map_err(|error| bad(error.to_string()));
         let stone = Self {
             target: serde_json::from_str(key("target")?).map_err(|error| bad(format!("target: {error}")))?,
             terminal: Head {

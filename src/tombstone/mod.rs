@@ -55,7 +55,8 @@ pub async fn write(client: &Client, namespace: &str, stone: &Stone) -> Result<()
 pub async fn all(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>, TombstoneError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let list = api.list(&ListParams::default().labels(&format!("{LABEL}=true"))).await;
-    let failed = |source| TombstoneError { name: format!("list in {namespace}"), verb: "read", source: Box::new(source) };
+    let failed =
+        |source| TombstoneError { name: format!("list in {namespace}"), verb: "read", source: Box::new(source) };
     list.map(|list| list.items).map_err(failed)
 }
 
@@ -63,10 +64,8 @@ pub async fn all(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>, Tom
 async fn remove(client: &Client, namespace: &str, map: &ConfigMap) -> Result<(), TombstoneError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let name = map.metadata.name.clone().unwrap_or_default();
-    let as_read = Preconditions {
-        uid: map.metadata.uid.clone(),
-        resource_version: map.metadata.resource_version.clone(),
-    };
+    let as_read =
+        Preconditions { uid: map.metadata.uid.clone(), resource_version: map.metadata.resource_version.clone() };
     match api.delete(&name, &DeleteParams::default().preconditions(as_read)).await {
         Ok(_) => Ok(()),
         // Somebody was faster, or has added to it: it is looked at again.

@@ -52,9 +52,11 @@ fn pending(object: &Value) -> usize {
 fn settled(s: &Scenario) {
     s.eventually("nothing is carried any more", |admin| {
         let all = admin.json(&["get", "tc"])?;
-        let carrying = all["items"].as_array().into_iter().flatten().any(|object| {
-            pending(object) > 0 || (condition(object, "LedgerSynced") != "True")
-        });
+        let carrying = all["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|object| pending(object) > 0 || (condition(object, "LedgerSynced") != "True"));
         Ok((!carrying && tombstones().is_empty()).then_some(()))
     })
     .unwrap();
@@ -84,7 +86,8 @@ fn goes_on_without(kind: Kind) {
     let told = reason(&new, "LedgerSynced");
     assert!(kind.reasons().contains(&told) || told == "DatabaseTimedOut", "{told}");
     s.eventually("the condition of the next state says what is wrong with the database", |admin| {
-        let restart = json!({"metadata": {"annotations": {"berth.dev/restarted-at": format!("{:?}", began.elapsed())}}});
+        let restart =
+            json!({"metadata": {"annotations": {"berth.dev/restarted-at": format!("{:?}", began.elapsed())}}});
         admin.run(&["patch", "tc", "kept", "--type=merge", "--patch", &restart.to_string()])?;
         let object = s.until("kept", "carries a record", |object| pending(object) > 0)?;
         Ok(kind.reasons().contains(&reason(&object, "LedgerSynced")).then_some(()))
@@ -150,7 +153,14 @@ fn an_operator_that_is_killed_meanwhile_loses_nothing() {
     }
     outage.over().unwrap();
     settled(&s);
-    assert_eq!(database::count("SELECT count(*) FROM berth.container_status_history WHERE namespace = :'n'", &[("n", &s.namespace)]).unwrap(), 6);
+    assert_eq!(
+        database::count(
+            "SELECT count(*) FROM berth.container_status_history WHERE namespace = :'n'",
+            &[("n", &s.namespace)]
+        )
+        .unwrap(),
+        6
+    );
 }
 
 #[test]

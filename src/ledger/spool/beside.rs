@@ -41,6 +41,17 @@ impl Spool {
     /// Keeps entries that the database has: the tail, from which a database that was restored is repaired. Never waits;
     /// they are synced with the next group, or within a second. What does not fit is counted.
     pub fn keep_later(&self, entries: Vec<Entry>) {
+        self.keep_later_of(self.age(), entries);
+    }
+
+    /// How many rewinds of the database this spool was told of.
+    pub fn age(&self) -> u64 {
+        self.inner.shared.age.load(Ordering::Acquire)
+    }
+
+    /// As [`Self::keep_later`], of entries that the database took when the spool had this `age`. What it took before it was
+    /// rewound it may have lost: that is replayed like the rest.
+    pub fn keep_later_of(&self, age: u64, entries: Vec<Entry>) {
         self.stand_beside();
         let shared = &self.inner.shared;
         let mut dropped = 0;
@@ -48,7 +59,7 @@ impl Spool {
             // The writer reads them back: that takes longer than writing them, and nobody waits for it.
             let payload = consistent(&entry).ok().and_then(|()| Written::encode_unread(Kept::Entry(entry)).ok());
             let fits = payload.filter(|payload| payload.len() <= frame::MAX_PAYLOAD);
-            dropped += u64::from(!fits.is_some_and(|payload| shared.later.push(payload)));
+            dropped += u64::from(!fits.is_some_and(|payload| shared.later.push(payload, age)));
         }
         add(&shared.counts.tail_dropped, dropped);
         shared.nudge.notify_one();
@@ -111,8 +122,17 @@ impl Spool {
     /// As [`Self::rewind`], where the database is known to have everything up to this number.
     pub fn rewind_to(&self, number: u64) {
         self.stand_beside();
+        self.inner.shared.age.fetch_add(1, Ordering::AcqRel);
         self.inner.shared.standing.send_modify(|progress| progress.rewind(number));
         self.inner.shared.nudge.notify_one();
+    }
+
+    /// Returns once all of the tail that waited is in the journal and synced, or cannot be.
+    pub async fn flush(&self) {
+        let (reply, flushed) = oneshot::channel();
+        if self.inner.jobs.send(Job::Flush(reply)).await.is_ok() {
+            let _ = flushed.await;
+        }
     }
 
     /// Returns once there is something beyond what is acknowledged.

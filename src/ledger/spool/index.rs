@@ -74,8 +74,11 @@ pub(super) enum Terms {
     /// This journal stands beside the database: whatever comes, since others write into the same chains. Only a
     /// second account of an operation's phase is not taken.
     Beside,
-    /// The database has it already.
-    Tail,
+    /// The database had it already, when so many of its rewinds were known.
+    Tail {
+        /// See [`super::Spool::age`].
+        age: u64,
+    },
 }
 
 /// What may become of an entry.
@@ -347,7 +350,7 @@ impl<'a> Batch<'a> {
                 self.decide_chained(record)
             }
             Entry::Chained { .. } | Entry::Carried { .. } => Decision::Append,
-            Entry::Operation { .. } if terms == Terms::Tail => Decision::Append,
+            Entry::Operation { .. } if matches!(terms, Terms::Tail { .. }) => Decision::Append,
             Entry::Operation { record, .. } => {
                 let (chain, phase) = (chain_of(record), phase(record));
                 let told = self.told.get(&(chain, phase)).copied().or_else(|| self.index.told(chain, phase));

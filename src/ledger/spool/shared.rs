@@ -21,6 +21,8 @@ pub(super) struct Shared {
     /// What the file `_acknowledged` says.
     pub(super) written: AtomicU64,
     pub(super) later: Later,
+    /// How often the database was found to have lost something.
+    pub(super) age: AtomicU64,
     /// Wakes the writer where there is no job for it.
     pub(super) nudge: Notify,
     pub(super) counts: Counts,
@@ -45,6 +47,7 @@ impl Shared {
             beside: AtomicBool::new(false),
             written: AtomicU64::new(written.unwrap_or(0)),
             later: Later::default(),
+            age: AtomicU64::new(0),
             nudge: Notify::new(),
             counts: Counts::default(),
         }

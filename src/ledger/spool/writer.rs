@@ -19,6 +19,7 @@ use super::{
     disk::Disk,
     frame::{self, Carries},
     index::{Batch, Decision, Index, Place, Terms},
+    later::Waits,
     limits::Limits,
     open::{self, Active, Lock},
     recover::{self, Recovered},
@@ -50,6 +51,8 @@ pub(super) enum Job {
     Submit(Box<Submit>),
     /// Write `_acknowledged` now, and answer.
     Persist(oneshot::Sender<()>),
+    /// Append and sync all of the tail that waits.
+    Flush(oneshot::Sender<()>),
     /// Finish what was asked before, seal the segment and end.
     Close,
 }
@@ -121,7 +124,7 @@ impl Writer {
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>, runtime: &Runtime) {
         let mut open = true;
         while open {
-            let (mut batch, mut told) = (vec![], vec![]);
+            let (mut batch, mut told, mut flushes) = (vec![], vec![], vec![]);
             let mut bytes = 0;
             let mut next = self.wait(&mut jobs, runtime);
             while let Some(job) = next {
@@ -131,6 +134,7 @@ impl Writer {
                         batch.push(*submit);
                     }
                     Job::Persist(reply) => told.push(reply),
+                    Job::Flush(reply) => flushes.push(reply),
                     Job::Close => {
                         open = false;
                         break;
@@ -140,8 +144,11 @@ impl Writer {
                 next = if room { jobs.try_recv().ok() } else { None };
             }
             self.commit(batch);
+            if !flushes.is_empty() {
+                self.flush();
+            }
             self.upkeep(!told.is_empty());
-            for reply in told {
+            for reply in told.into_iter().chain(flushes) {
                 // Whoever has gone away needs no answer; the same holds below.
                 let _ = reply.send(());
             }
@@ -167,6 +174,18 @@ impl Writer {
                 () = due => None,
             }
         })
+    }
+
+    /// All of the tail that waits, synced.
+    fn flush(&mut self) {
+        while self.shared.later.len() > 0 && self.sound().is_ok() {
+            self.commit(vec![]);
+        }
+        if self.sound().is_ok()
+            && let Err(error) = self.sync()
+        {
+            self.poison(&error);
+        }
     }
 
     /// How long nothing has to be done without being asked.
@@ -213,7 +232,7 @@ impl Writer {
             error = error.explain(),
             "the spool's segment is poisoned: nothing more is written to it or acknowledged from it"
         );
-        let tail = self.unsynced.iter().filter(|appended| appended.terms == Terms::Tail).count();
+        let tail = self.unsynced.iter().filter(|appended| matches!(appended.terms, Terms::Tail { .. })).count();
         add(&self.shared.counts.tail_dropped, tail as u64);
         add(&self.shared.counts.poisonings, 1);
         self.unsynced.clear();
@@ -293,11 +312,11 @@ impl Writer {
     /// Puts into `buffer` what the database has and this journal does not.
     fn take_tail(&mut self, bytes: usize, buffer: &mut Vec<u8>) {
         let full = self.is_full();
-        for payload in self.shared.later.take(bytes) {
+        for Waits { payload, age } in self.shared.later.take(bytes) {
             match Written::decode(&payload) {
                 Ok(Kept::Entry(Entry::Usage(_))) if full => add(&self.shared.counts.usage_refused, 1),
                 Ok(kept) => {
-                    self.place(kept, &payload, Terms::Tail, buffer);
+                    self.place(kept, &payload, Terms::Tail { age }, buffer);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an entry is not kept in the spool's tail: it cannot be read back");
@@ -362,7 +381,10 @@ impl Writer {
         self.states.mark(files);
         self.shared.standing.send_modify(|progress| {
             for appended in &self.unsynced {
-                let settled = appended.terms == Terms::Tail || matches!(appended.kept, Kept::Mark(_));
+                let settled = match appended.terms {
+                    Terms::Tail { age } => age == self.shared.age.load(Ordering::Acquire),
+                    Terms::Home | Terms::Beside => matches!(appended.kept, Kept::Mark(_)),
+                };
                 progress.grew(appended.place.number, settled);
             }
         });

@@ -185,9 +185,7 @@ impl World {
         std::fs::remove_file(&broken).unwrap();
         std::fs::create_dir(&broken).unwrap();
         let ledger = self.operator.context.ledger.clone();
-        self.wait("the spool is open", || {
-            matches!(ledger.health(), Health::Database { spool: Some(_), .. })
-        });
+        self.wait("the spool is open", || matches!(ledger.health(), Health::Database { spool: Some(_), .. }));
     }
 
     /// The database is there; what statuses and tombstones carry is brought into it.

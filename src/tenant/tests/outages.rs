@@ -344,7 +344,10 @@ fn two_leaders_over_an_outage_show_one_line() {
         .collect();
     world.verify_database(&database, "two leaders");
     let hashes: Vec<String> = database.records().iter().map(|record| record.hash().to_string()).collect();
-    assert!(shown.iter().filter(|head| !head.is_empty()).all(|head| hashes.contains(head)), "every shown record is there");
+    assert!(
+        shown.iter().filter(|head| !head.is_empty()).all(|head| hashes.contains(head)),
+        "every shown record is there"
+    );
 }
 
 #[test]
