@@ -490,6 +490,14 @@ class Checker:
 
     def spool(self, folder):
         """Takes a spool's folder."""
+        # State files first: they are written after the journal, so a journal that is read behind them has their records.
+        for path in glob.glob(os.path.join(glob.escape(folder), "*", "tenant_*.json")):
+            if not os.path.basename(os.path.dirname(path)).startswith("_"):
+                try:
+                    with open(path, encoding="utf-8") as file:
+                        self.claims.append((path, json.load(file)))
+                except (OSError, ValueError) as error:
+                    self.violation("claim-unreadable", path, repr(error))
         journal = Journal(folder)
         self.counts["entries of journals"] += len(journal.entries)
         self.counts["entries of an unknown kind"] += journal.unknown
@@ -521,9 +529,6 @@ class Checker:
                 other = told.setdefault(record.phase, record.hash)
                 if other != record.hash:
                     self.violation("told-twice", where, f"{record.phase[1:]} is told by {other} too", record)
-        for path in glob.glob(os.path.join(glob.escape(folder), "*", "tenant_*.json")):
-            if not os.path.basename(os.path.dirname(path)).startswith("_"):
-                self.claims.append(path)
 
     def status(self, objects, again=None):
         """Takes TenantContainers; `again`: as they were later, to leave out what moved meanwhile."""
@@ -831,13 +836,11 @@ class Checker:
                 self.counts["tombstones of objects that live"] += 1
 
     def state_files(self):
-        for path in self.claims:
+        for path, state in self.claims:
             try:
-                with open(path, encoding="utf-8") as file:
-                    state = json.load(file)
                 ledger, target = state["ledger"], state["container"]["target"]
                 head, sequence, uid = ledger["head"], ledger["sequence"], target["uid"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 self.violation("claim-unreadable", path, repr(error))
                 continue
             self.counts["state files"] += 1
