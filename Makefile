@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench model-deep
+.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench faults model-deep
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ images: ## make the images of the end-to-end cluster, IMAGES="testservice"
 
 scenarios: ## what users keep, with real pods; 200 services; the same on files (root; brings the cluster up)
 	@e2e/scenarios
+
+faults: ## what Berth has to survive, row by row, ROW=6, LEVEL=real, SECONDS=3600, ALLOW_UNCOVERED=1 (real ones: root)
+	@ROW='$(ROW)' LEVEL='$(LEVEL)' BERTH_FAULT_SECONDS='$(SECONDS)' ALLOW_UNCOVERED='$(ALLOW_UNCOVERED)' e2e/faults/run
 
 bench: ## measure apply to Running, Berth's share of it, and 200 services at once (root; brings the cluster up)
 	@e2e/bench/run

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod cluster;
 pub mod database;
+pub mod faults;
 pub mod install;
 pub mod kubectl;
 pub mod objects;
