@@ -231,7 +231,7 @@ async fn an_import_is_told_that_the_database_is_away() {
 #[ignore = "measures, proves nothing"]
 async fn measure_an_import_against_bare_batches_of_the_same_rows() {
     const CHAINS: usize = 2_000;
-    const HOPS: usize = 20;
+    const HOPS: usize = 100;
     // A spool has them as they came: all chains mixed.
     let mut objects: Vec<Object> = (0..CHAINS).map(|n| Object::new(&format!("o-{n}"))).collect();
     let mut entries = Vec::with_capacity(CHAINS * HOPS);
