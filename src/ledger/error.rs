@@ -37,12 +37,13 @@ pub enum LedgerError {
     },
     /// No answer in time. Whether it was written is unknown; the same entry may be sent again.
     #[error(
-        "the ledger's database gave no answer within {seconds} s while {doing}; sending the same entry again is safe"
+        "the ledger's database gave no answer within {} while {doing}; sending the same entry again is safe",
+        patience(*seconds)
     )]
     TimedOut {
         /// What was being done.
         doing: &'static str,
-        /// How long it was waited for.
+        /// How long it was waited for; 0 where a caller's own budget, of less than a second, had passed.
         seconds: u64,
     },
     /// The server takes no writes: a standby, or a primary that somebody made read-only.
@@ -257,6 +258,10 @@ impl LedgerError {
     pub fn spool(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Spool { path: path.into(), source: Arc::new(source) }
     }
+}
+
+fn patience(seconds: u64) -> String {
+    if seconds == 0 { "the caller's budget".to_owned() } else { format!("{seconds} s") }
 }
 
 #[cfg(test)]

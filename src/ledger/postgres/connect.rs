@@ -147,6 +147,8 @@ fn options_of(url: &str, name: &str) -> Result<PgConnectOptions, LedgerError> {
             ("statement_timeout", "9s"),
             ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "10s"),
+            // Many rows of few columns: compiling a statement took 2 s where running it takes 15 ms.
+            ("jit", "off"),
         ])
         .disable_statement_logging())
 }

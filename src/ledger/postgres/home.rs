@@ -107,7 +107,7 @@ impl Home {
     /// is still in the queue is not sent any more.
     pub fn missed(&self) {
         if self.is_up() {
-            self.breaker.open(&LedgerError::TimedOut { doing: "waiting for it within the budget", seconds: 0 });
+            self.breaker.open(&LedgerError::TimedOut { doing: "waiting for a batch", seconds: 0 });
         }
     }
 

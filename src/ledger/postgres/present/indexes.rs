@@ -37,9 +37,8 @@ pub(super) async fn replace(
         "DELETE FROM berth.index_metadata i
          USING unnest($1::uuid[], $2::uuid[]) AS o (cluster_id, id)
          WHERE i.cluster_id = o.cluster_id AND i.tenant_container_id = o.id
-           AND NOT EXISTS (
-               SELECT FROM unnest($3::uuid[], $4::uuid[], $5::text[]) AS r (cluster_id, id, name)
-               WHERE r.cluster_id = i.cluster_id AND r.id = i.tenant_container_id AND r.name = i.name)",
+           AND (i.cluster_id, i.tenant_container_id, i.name)
+               NOT IN (SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::text[]))",
     )
     .bind(&owners.clusters)
     .bind(&owners.uids)

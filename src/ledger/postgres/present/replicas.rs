@@ -3,7 +3,7 @@
 //! No guard of their own: they are written only where their tenant container's row was, whose guard knows more (a new
 //! leader's clock may be behind the old one's).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -116,16 +116,25 @@ async fn write(connection: &mut PgConnection, columns: &Columns<'_>) -> Result<(
 }
 
 /// Replicas of these owners that are no longer seen are over. Their rows stay, with the moment of the last sight.
+///
+/// ANY and NOT IN are looked up in a hash table, whatever the plan: as joins they would be planned for arrays of a few,
+/// and took 165 ms for 1,000 owners. The join is with what is gone, which is little.
 async fn end_the_gone(connection: &mut PgConnection, seen: &Columns<'_>, owners: &Owners) -> Result<(), Failure> {
+    let clusters: BTreeSet<Uuid> = owners.clusters.iter().copied().collect();
     sqlx::query(
-        "UPDATE berth.containers c
+        "WITH gone AS MATERIALIZED (
+             SELECT c.cluster_id, c.id, c.tenant_container_id FROM berth.containers c
+             WHERE c.cluster_id = ANY($1) AND c.tenant_container_id = ANY($3) AND c.status <> 'terminated'
+               AND (c.cluster_id, c.id) NOT IN (SELECT * FROM unnest($5::uuid[], $6::uuid[])))
+         UPDATE berth.containers c
          SET status = 'terminated', ready = false, finished_at = coalesce(c.finished_at, o.observed_at),
              sync_time = now()
-         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS o (cluster_id, id, observed_at)
-         WHERE c.cluster_id = o.cluster_id AND c.tenant_container_id = o.id AND c.status <> 'terminated'
-           AND NOT EXISTS (SELECT FROM unnest($4::uuid[], $5::uuid[]) AS r (cluster_id, id)
-                           WHERE r.cluster_id = c.cluster_id AND r.id = c.id)",
+         FROM gone g
+         JOIN unnest($2::uuid[], $3::uuid[], $4::timestamptz[]) AS o (cluster_id, id, observed_at)
+             ON o.cluster_id = g.cluster_id AND o.id = g.tenant_container_id
+         WHERE c.cluster_id = g.cluster_id AND c.id = g.id",
     )
+    .bind(clusters.into_iter().collect::<Vec<_>>())
     .bind(&owners.clusters)
     .bind(&owners.uids)
     .bind(&owners.observed)
