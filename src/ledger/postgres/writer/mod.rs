@@ -4,8 +4,12 @@
 //! back once the database failed. Must never: hold more than the queues' bounds; let one entry's refusal answer another's
 //! waiter; send what nobody waits for any more.
 
+mod late;
+mod marks;
+mod refusals;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,14 +27,12 @@ use super::{
     batch::{self, Done, Item, Marks, Mode, Verdict},
     breaker::{Backoff, Breaker, opened},
     chain,
-    failure::{Failure, Refusal},
-    import::{Import, Next},
+    failure::Failure,
+    import::Import,
     operations,
-    partitions::{self as months, Month, Months},
-    present, probe,
-    quarantine::{self, Refused},
+    partitions::{self as months, Months},
+    probe,
     way::Way,
-    writers::{self, Mark},
 };
 use crate::ledger::{
     entry::{Backend, Entry, Outcome},
@@ -301,125 +303,6 @@ impl Writer {
         }
     }
 
-    /// Writes the next batch of an import; gives it back while there is more of it.
-    async fn write_import(&mut self, mut import: Import) -> Option<Import> {
-        if import.is_abandoned() {
-            return None;
-        }
-        let done = match import.next() {
-            Next::Entries(items) => self.write_late(Mode::Import, items, &mut import).await,
-            Next::Snapshots(items) => self.write_late(Mode::Live, items, &mut import).await,
-            Next::Ends(ends) => self.follow(&ends).await,
-            Next::Nothing => {
-                self.counters.imported.fetch_add(import.imported.added, Ordering::Relaxed);
-                import.answer(Ok(()));
-                return None;
-            }
-        };
-        match done {
-            Ok(()) => Some(import),
-            Err(error) => {
-                import.answer(Err(error));
-                None
-            }
-        }
-    }
-
-    /// Writes entries for which nobody waits one by one. What PostgreSQL refuses is put away, and the rest goes on.
-    async fn write_late(&mut self, mode: Mode, items: Vec<Item>, import: &mut Import) -> Result<(), LedgerError> {
-        let Admitted { items, quarantined } = self.with_months(mode, items).await;
-        import.imported.quarantined += quarantined?;
-        let mut parts = vec![items];
-        while let Some(mut part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            match self.commit(mode, &part).await {
-                Ok(done) if mode == Mode::Import => import.remember(part, &done),
-                Ok(_) => {}
-                Err(Failure::Row(refusal) | Failure::NoPartition(refusal)) => {
-                    self.counters.halved.fetch_add(1, Ordering::Relaxed);
-                    match halve(&mut part) {
-                        Some(second) => parts.extend([second, part]),
-                        None => {
-                            for one in part {
-                                self.put_away(Refused::from(&one.entry), &one.entry, &refusal).await?;
-                                import.imported.quarantined += 1;
-                            }
-                        }
-                    }
-                }
-                Err(Failure::Conflict(error) | Failure::All(error)) => {
-                    tracing::warn!(error = error.explain(), entries = part.len(), "an import was not committed");
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings the present of these objects to where their chains end.
-    async fn follow(&mut self, ends: &[present::Followed]) -> Result<(), LedgerError> {
-        const DOING: &str = "bringing the present up to its chain";
-        let pool = self.way.pool();
-        let work = async {
-            let mut connection = pool.acquire().await.map_err(|error| Failure::new(DOING, error))?;
-            present::follow(&mut connection, ends).await
-        };
-        let done = match tokio::time::timeout(super::bounds::CALL, work).await {
-            Ok(done) => done.map_err(|failure| failure.into_error(DOING)),
-            Err(_) => Err(super::bounds::timed_out(DOING)),
-        };
-        self.breaker.judge(done)
-    }
-
-    /// Sees to it that every record has its month. One whose time is out of bounds is put away; one whose month cannot be
-    /// made is told why, for it is not to blame, and put away where nobody would tell it again; the rest goes on.
-    async fn with_months(&mut self, mode: Mode, batch: Vec<Item>) -> Admitted {
-        let mut admitted = Admitted { items: Vec::with_capacity(batch.len()), quarantined: Ok(0) };
-        let mut failed: HashMap<Month, LedgerError> = HashMap::new();
-        for item in batch {
-            let Some(at) = time(&item.entry) else {
-                admitted.items.push(item);
-                continue;
-            };
-            let month = match months::admit(at) {
-                Ok(month) => month,
-                Err(why) => {
-                    let refusal = Refusal { sqlstate: String::new(), message: why };
-                    admitted.count(self.put_away_and_answer(item, &refusal).await);
-                    continue;
-                }
-            };
-            if !self.months.has(month)
-                && self.breaker.is_up()
-                && !failed.contains_key(&month)
-                && let Err(failure) = self.months.make(&self.way.pool(), month, month).await
-            {
-                let error = failure.into_error("making a month of the history");
-                tracing::warn!(error = error.explain(), "a month of the ledger could not be made");
-                match error {
-                    // What is in the way of one month is not in the way of the others.
-                    LedgerError::Refused { .. } => drop(failed.insert(month, error)),
-                    error => self.breaker.open(&error),
-                }
-            }
-            let away = self.breaker.error().filter(|_| !self.months.has(month));
-            match away.as_ref().or_else(|| failed.get(&month)) {
-                None => admitted.items.push(item),
-                Some(LedgerError::Refused { sqlstate, message, .. }) if mode == Mode::Import && away.is_none() => {
-                    let refusal = Refusal { sqlstate: sqlstate.clone(), message: message.clone() };
-                    admitted.count(self.put_away_and_answer(item, &refusal).await);
-                }
-                Some(error) => {
-                    admitted.count(Err(error.clone()));
-                    answer_all(vec![item], error);
-                }
-            }
-        }
-        admitted
-    }
-
     /// One transaction, tried again where another one stood in its way, a month is gone, or the database was rewound.
     async fn commit(&mut self, mode: Mode, items: &[Item]) -> Result<Done, Failure> {
         let done = self.try_commit(mode, items).await;
@@ -486,36 +369,6 @@ impl Writer {
         }
     }
 
-    /// After a lost answer: did the last COMMIT arrive?
-    async fn settle(&mut self) -> Result<(), Failure> {
-        match self.marks {
-            Some(Marks { attempted: Some(_), .. }) => self.settle_anew().await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Compares what the database knows of this writer with what the writer does. Where neither agrees with what was
-    /// acknowledged nor with what was attempted, the database was restored or failed over: the writer goes on from what
-    /// it found, and whoever has the spool's tail is told to bring it again (rule 5).
-    async fn settle_anew(&mut self) -> Result<(), Failure> {
-        let found = writers::register(&self.way.pool(), &self.name).await?;
-        if let Some(Marks { known, attempted }) = self.marks
-            && found != known
-            && Some(found) != attempted
-        {
-            self.rewound(known, found);
-        }
-        self.marks = Some(Marks { known: found, attempted: None });
-        Ok(())
-    }
-
-    fn rewound(&self, known: Mark, found: Mark) {
-        let error = writers::rewound(&self.name, known, found.acknowledged);
-        tracing::warn!(error = error.explain(), "what the spool still has is brought again");
-        self.counters.rewinds.fetch_add(1, Ordering::Relaxed);
-        self.rewinds.send_modify(|count| *count += 1);
-    }
-
     async fn answer(&self, part: Vec<Item>, verdicts: Vec<Verdict>) {
         for (item, verdict) in part.into_iter().zip(verdicts) {
             let Some(waiter) = item.answer else { continue };
@@ -536,60 +389,6 @@ impl Writer {
             };
             // Nobody waits any more: it is written all the same, and a retry finds it.
             let _ = waiter.send(self.breaker.judge(answer));
-        }
-    }
-
-    /// A single entry that PostgreSQL refused. A record is tried once more without its snapshot: what the present looks
-    /// like must not cost the chain its next link.
-    async fn refuse(&self, mut one: Item, refusal: Refusal) -> Option<Item> {
-        if let (Entry::Chained { snapshot, .. }, false) = (&one.entry, one.bare) {
-            match self.put_away(Refused::Present(snapshot), &one.entry, &refusal).await {
-                Ok(()) => {
-                    one.bare = true;
-                    return Some(one);
-                }
-                Err(error) => answer_all(vec![one], &error),
-            }
-        } else {
-            let _ = self.put_away_and_answer(one, &refusal).await;
-        }
-        None
-    }
-
-    /// Into the quarantine, with an answer for the one who waits.
-    async fn put_away_and_answer(&self, item: Item, refusal: &Refusal) -> Result<(), LedgerError> {
-        let kept = self.put_away(Refused::from(&item.entry), &item.entry, refusal).await;
-        let told = kept.clone().err().unwrap_or_else(|| LedgerError::Quarantined {
-            subject: subject(&item.entry),
-            message: refusal.message.clone(),
-        });
-        answer_all(vec![item], &told);
-        kept
-    }
-
-    /// Into the quarantine.
-    async fn put_away(&self, what: Refused<'_>, entry: &Entry, refusal: &Refusal) -> Result<(), LedgerError> {
-        let kept = quarantine::keep(&self.way.pool(), &self.name, what, refusal).await;
-        self.breaker.judge(kept.map_err(|failure| failure.into_error("quarantining an entry")))?;
-        self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(subject = subject(entry), "put away");
-        Ok(())
-    }
-}
-
-/// The entries that have their months.
-struct Admitted {
-    items: Vec<Item>,
-    /// How many others are in the quarantine; or why one of them is nowhere.
-    quarantined: Result<u64, LedgerError>,
-}
-
-impl Admitted {
-    fn count(&mut self, kept: Result<(), LedgerError>) {
-        match (&mut self.quarantined, kept) {
-            (Ok(count), Ok(())) => *count += 1,
-            (quarantined @ Ok(_), Err(error)) => *quarantined = Err(error),
-            (Err(_), _) => {}
         }
     }
 }

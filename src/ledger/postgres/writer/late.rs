@@ -1,0 +1,93 @@
+//! Imports: entries for which nobody waits one by one.
+//!
+//! Must never: write more than a batch before what is new gets its turn.
+
+use std::sync::atomic::Ordering;
+
+use super::{
+    super::{
+        batch::{Item, Mode},
+        bounds::{CALL, timed_out},
+        failure::Failure,
+        import::{Import, Next},
+        present,
+        quarantine::Refused,
+    },
+    Writer, halve,
+    refusals::Admitted,
+};
+use crate::ledger::error::LedgerError;
+
+impl Writer {
+    /// Writes the next batch of an import; gives it back while there is more of it.
+    pub(super) async fn write_import(&mut self, mut import: Import) -> Option<Import> {
+        if import.is_abandoned() {
+            return None;
+        }
+        let done = match import.next() {
+            Next::Entries(items) => self.write_late(Mode::Import, items, &mut import).await,
+            Next::Snapshots(items) => self.write_late(Mode::Live, items, &mut import).await,
+            Next::Ends(ends) => self.follow(&ends).await,
+            Next::Nothing => {
+                self.counters.imported.fetch_add(import.imported.added, Ordering::Relaxed);
+                import.answer(Ok(()));
+                return None;
+            }
+        };
+        match done {
+            Ok(()) => Some(import),
+            Err(error) => {
+                import.answer(Err(error));
+                None
+            }
+        }
+    }
+
+    /// Writes entries for which nobody waits one by one. What PostgreSQL refuses is put away, and the rest goes on.
+    async fn write_late(&mut self, mode: Mode, items: Vec<Item>, import: &mut Import) -> Result<(), LedgerError> {
+        let Admitted { items, quarantined } = self.with_months(mode, items).await;
+        import.imported.quarantined += quarantined?;
+        let mut parts = vec![items];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            match self.commit(mode, &part).await {
+                Ok(done) if mode == Mode::Import => import.remember(part, &done),
+                Ok(_) => {}
+                Err(Failure::Row(refusal) | Failure::NoPartition(refusal)) => {
+                    self.counters.halved.fetch_add(1, Ordering::Relaxed);
+                    match halve(&mut part) {
+                        Some(second) => parts.extend([second, part]),
+                        None => {
+                            for one in part {
+                                self.put_away(Refused::from(&one.entry), &one.entry, &refusal).await?;
+                                import.imported.quarantined += 1;
+                            }
+                        }
+                    }
+                }
+                Err(Failure::Conflict(error) | Failure::All(error)) => {
+                    tracing::warn!(error = error.explain(), entries = part.len(), "an import was not committed");
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the present of these objects to where their chains end.
+    async fn follow(&mut self, ends: &[present::Followed]) -> Result<(), LedgerError> {
+        const DOING: &str = "bringing the present up to its chain";
+        let pool = self.way.pool();
+        let work = async {
+            let mut connection = pool.acquire().await.map_err(|error| Failure::new(DOING, error))?;
+            present::follow(&mut connection, ends).await
+        };
+        let done = match tokio::time::timeout(CALL, work).await {
+            Ok(done) => done.map_err(|failure| failure.into_error(DOING)),
+            Err(_) => Err(timed_out(DOING)),
+        };
+        self.breaker.judge(done)
+    }
+}
