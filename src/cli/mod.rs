@@ -111,7 +111,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => {
             drop(out);
-            return run::run(args).await;
+            return Box::pin(run::run(args)).await;
         }
         Command::Migrate(args) => migrate::run(&args, &mut out).await,
         Command::Crds(args) => crds::run(&args, &mut out),

@@ -15,7 +15,7 @@ use super::{
     error::LedgerError,
     hash::Hash,
     postgres::{self, Ending},
-    protocol::Mark,
+    protocol::{Descent, Line, Mark},
     record::{Head, Record},
     remote::Remote,
     spool::{self, ShownMark, Spool},
@@ -204,7 +204,13 @@ impl Ledger {
     pub async fn note_shown(&self, mark: ShownMark, copies: Vec<Entry>) -> Mark {
         match &self.home {
             Home::Database(home) => home.note_shown(mark, copies).await,
-            Home::Spool(_) => Mark::Noted,
+            Home::Spool(spool) => match spool.note_ending(mark).await {
+                Ok(()) => Mark::Noted,
+                Err(error) => {
+                    tracing::warn!(reason = error.reason(), error = error.explain(), "an ending could not be noted");
+                    Mark::Impossible
+                }
+            },
         }
     }
 
@@ -212,7 +218,7 @@ impl Ledger {
     pub fn mark_of(&self, target: &Target) -> Option<ShownMark> {
         match &self.home {
             Home::Database(home) => home.shared.shelf.get().ok()?.mark_of(target.cluster, target.uid),
-            Home::Spool(_) => None,
+            Home::Spool(spool) => spool.mark_of(target.cluster, target.uid),
         }
     }
 
@@ -238,7 +244,17 @@ impl Ledger {
     pub async fn ending(&self, target: &Target, terminal: Head) -> Result<Option<Ending>, LedgerError> {
         match &self.home {
             Home::Database(home) => home.ask(home.shared.remote.ending(target.cluster, target.uid, terminal)).await,
-            Home::Spool(_) => Ok(None),
+            Home::Spool(spool) => {
+                let facts = spool.facts(target.cluster, target.uid, terminal, vec![]).await?;
+                let noted = spool.mark_of(target.cluster, target.uid).filter(|mark| mark.terminal == terminal);
+                let follows = facts.head.as_ref().is_some_and(|head| head.line == Line::PassesShown);
+                Ok(Some(Ending {
+                    head: facts.head.map(|head| head.head),
+                    closed_epoch: noted.map(|mark| mark.epoch),
+                    stored: facts.shown_stored,
+                    descent: if follows { Descent::HeadFollows } else { Descent::Apart },
+                }))
+            }
         }
     }
 

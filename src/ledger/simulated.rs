@@ -483,7 +483,9 @@ impl Tables {
             Entry::Chained { record, .. } | Entry::Carried { record, .. } => {
                 let head = self.heads.get(&chain(&record)).map_or(Head::GENESIS, |row| row.head);
                 let new = !self.records.contains_key(&key(&record));
-                if record.follows(head) {
+                let ends = record.envelope().to == Some(State::Deleted)
+                    || self.heads.get(&chain(&record)).is_some_and(|row| row.closed.is_some());
+                if record.follows(head) && !ends {
                     let known = self.records.get(&key(&record)).cloned();
                     self.add(known.unwrap_or(record));
                 } else if new {

@@ -162,6 +162,13 @@ impl Collector for LedgerMetrics {
                     show("berth_ledger_entries_committed", "Entries in committed ones", &count(&counters.committed))?;
                     show("berth_ledger_transactions_halved", "Those with a refused row", &count(&counters.halved))?;
                     show("berth_ledger_quarantined", "Entries put aside", &count(&counters.quarantined))?;
+                    show(
+                        "berth_ledger_breaker_opened",
+                        "Times the database was given up on",
+                        &count(&counters.opened),
+                    )?;
+                    show("berth_ledger_probes_failed", "Probes that found it away", &count(&counters.probes_failed))?;
+                    show("berth_ledger_rewinds", "Times it had lost what it acknowledged", &count(&counters.rewinds))?;
                     show("berth_ledger_queue_entries", "Entries that wait for a transaction", &waiting)?;
                 }
                 let up = ConstGauge::new(i64::from(trouble.is_none()));
@@ -198,7 +205,13 @@ fn spool_numbers(
     let damages = ConstGauge::new(i64::try_from(damages).unwrap_or(i64::MAX));
     show("berth_spool_poisoned", "1 where nothing is acknowledged any more", &poisoned)?;
     show("berth_spool_damages", "Damaged places in the journal when it was opened", &damages)?;
-    show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))
+    let level = |number: u64| ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX));
+    show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))?;
+    show("berth_spool_bytes", "Size of the journal", &level(health.bytes))?;
+    show("berth_spool_poisonings", "Writes or syncs that failed", &ConstCounter::new(health.poisonings))?;
+    show("berth_spool_tail_dropped", "Copies that the tail did not take", &ConstCounter::new(health.tail_dropped))?;
+    show("berth_spool_usage_thinned", "Samples taken out for want of room", &ConstCounter::new(health.usage_thinned))?;
+    show("berth_spool_usage_refused", "Samples not taken for want of room", &ConstCounter::new(health.usage_refused))
 }
 
 #[cfg(test)]
@@ -219,7 +232,7 @@ mod tests {
         }
         let text = metrics.text().unwrap();
         let shown: Vec<_> =
-            text.lines().filter(|line| line.contains("berth_spool") && !line.contains("HELP")).collect();
+            text.lines().filter(|line| line.contains("berth_spool") && !line.contains("HELP")).take(6).collect();
         assert_eq!(
             shown,
             [

@@ -233,7 +233,8 @@ impl Operator {
             Err(error) => return error!(error = explain(&error), "no client for the passes; trying again"),
         };
         tokio::select! {
-            () = self.control(candidate.leadership(), writing, ledger) => {
+            // Boxed: as one type, everything that it waits for is more than the compiler follows.
+            () = Box::pin(self.control(candidate.leadership(), writing, ledger)) => {
                 error!("the controller ended by itself; starting it again");
             }
             () = over => {}

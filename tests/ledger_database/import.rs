@@ -50,6 +50,10 @@ async fn a_whole_life_of_every_kind_of_entry_arrives_and_once() {
     entries.push(carried(&object.step(State::Deleted), &object));
     assert_eq!(home.import(entries.clone()).await.unwrap(), added(9));
     assert_eq!(home.import(entries).await.unwrap(), added(0), "twice");
+    // An ending becomes the head when it is known to have been shown.
+    let before = home.head(CLUSTER, object.uid).await.unwrap().unwrap();
+    assert_eq!((before.head.sequence, before.state), (4, Some(State::Stopped)));
+    assert!(home.put_head(CLUSTER, object.uid, Some(before.head), object.head, 1).await.unwrap());
     assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, object.head);
     let present = "SELECT count(*) FROM berth.tenant_containers WHERE sequence = 5 AND deleted AND status = 'deleted'";
     assert_eq!(database.number(present).await, 1, "the present follows what came without a snapshot");

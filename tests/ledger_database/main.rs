@@ -84,7 +84,9 @@ async fn open(database: &postgres::Database, writer: &str) -> Ledger {
 
 /// What the writer did.
 fn counters(ledger: &Ledger) -> &Counters {
-    let Health::Database { counters, .. } = ledger.health() else { panic!("it is not in a database") };
+    let Health::Database { writer: Some((counters, _)), .. } = ledger.health() else {
+        panic!("it is not in a database")
+    };
     counters
 }
 
@@ -93,5 +95,7 @@ fn source(database: &postgres::Database) -> Source {
 }
 
 fn config(source: Source, writer: &str) -> Config {
-    Config { database: Some(source), spool: "/nowhere".into(), writer: writer.to_owned() }
+    // A spool of its own, which goes with the process; and all the time that a busy machine may take.
+    let spool = tempfile::Builder::new().prefix("berth-spool-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
+    Config { budget: Duration::from_secs(20), ..Config::new(Some(source), spool, writer.to_owned()) }
 }

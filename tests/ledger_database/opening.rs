@@ -1,24 +1,40 @@
 //! What a ledger refuses to open, and how it says so.
 
-use berth::ledger::{
-    Ledger, LedgerError,
-    postgres::{Reader, Source, migrate, pending},
+use std::time::Duration;
+
+use berth::{
+    ledger::{
+        Ledger, LedgerError, Outcome,
+        postgres::{Home, Reader, Source, migrate, pending},
+        protocol::Certain,
+    },
+    lifecycle::State,
 };
 
-use crate::{config, postgres::Database, source};
+use crate::{config, objects::Object, postgres::Database, source};
 
 #[tokio::test]
 async fn a_schema_that_is_too_old_is_refused_with_the_command_that_helps() {
     let database = Database::create().await;
     let source = source(&database);
     assert_eq!(pending(&source).await.unwrap().len(), 17);
-    let error = Ledger::open(&config(source.clone(), "writer-0")).await.unwrap_err();
+    let error = Home::open(&source, "writer-0").await.unwrap_err();
     assert_eq!(error.to_string(), "the ledger's schema is at 0, this release needs 17: run `berth migrate`");
     assert!(matches!(Reader::connect(&source).await, Err(LedgerError::SchemaTooOld { .. })));
     assert_eq!(migrate(&source).await.unwrap().len(), 17);
     database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0017%'").await;
-    let error = Ledger::open(&config(source, "writer-0")).await.unwrap_err();
+    let error = Home::open(&source, "writer-0").await.unwrap_err();
     assert!(matches!(error, LedgerError::SchemaTooOld { found: 16, needed: 17 }), "{error}");
+    // An operator works on, and writes nothing there until it is new enough.
+    let ledger = Ledger::open(&config(source.clone(), "writer-0")).await.unwrap();
+    assert_eq!(ledger.trouble().unwrap().reason(), "SchemaTooOld");
+    let outcome = ledger.submit(Object::new("early").step(State::Pending)).await.unwrap();
+    assert_eq!(outcome, Outcome::Away(Certain::Spool));
+    assert_eq!(database.number("SELECT count(*) FROM berth.ledger_heads").await, 0);
+    database.execute("INSERT INTO berth.seaql_migrations VALUES ('0017_ledger_quarantine_of_usage', 0)").await;
+    let mut news = ledger.news();
+    tokio::time::timeout(Duration::from_secs(60), news.wait_for(|_| ledger.is_current())).await.unwrap().unwrap();
+    assert_eq!(database.number("SELECT count(*) FROM berth.ledger_heads").await, 1);
 }
 
 #[tokio::test]
@@ -76,15 +92,15 @@ async fn no_password_is_in_what_an_open_ledger_or_a_failed_one_prints() {
     for url in
         ["postgres://berth:hunter2@127.0.0.1:1/berth?sslmode=disable", "postgres://berth:hunter2@[bad/berth", "hunter2"]
     {
-        let error = Ledger::open(&config(Source::Url(url.to_owned()), "writer-0")).await.unwrap_err();
+        let error = Home::open(&Source::Url(url.to_owned()), "writer-0").await.unwrap_err();
         assert!(!format!("{error:?} {}", error.explain()).contains("hunter2"), "{error:?}");
     }
 }
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_named_unavailable_with_the_cause() {
-    let config = config(Source::Url("postgres://berth@127.0.0.1:1/berth?sslmode=disable".to_owned()), "writer-0");
-    let error = Ledger::open(&config).await.unwrap_err();
+    let source = Source::Url("postgres://berth@127.0.0.1:1/berth?sslmode=disable".to_owned());
+    let error = Home::open(&source, "writer-0").await.unwrap_err();
     assert!(matches!(error, LedgerError::Unavailable { .. }), "{error:?}");
     assert!(error.explain().contains("refused"), "{}", error.explain());
 }

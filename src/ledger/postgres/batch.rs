@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{
     bounds::{CALL, timed_out},
     failure::Failure,
-    heads::{self, Advanced, End, HeadRow, Standing},
+    heads::{self, Advanced, End, HeadRow, Reach, Standing},
     history,
     operations::{self, Account, Operation, Taken},
     present, usage,
@@ -104,7 +104,11 @@ async fn transaction(
 ) -> Result<Done, Failure> {
     let parts = Parts::of(items);
     let mut transaction = pool.begin().await.map_err(|error| Failure::new(DOING, error))?;
-    let Advanced { standings, mut moved } = heads::advance(&mut transaction, &parts.records()).await?;
+    let reach = match mode {
+        Mode::Live => Reach::All,
+        Mode::Import => Reach::NoEnding,
+    };
+    let Advanced { standings, mut moved } = heads::advance(&mut transaction, &parts.records(), reach).await?;
     let mut passed: HashSet<Hash> = standings
         .iter()
         .filter(|(_, standing)| matches!(standing, Standing::Next | Standing::Last))

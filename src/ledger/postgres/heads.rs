@@ -26,6 +26,18 @@ pub(super) struct HeadRow {
     pub(super) head: Head,
     pub(super) prev: Hash,
     pub(super) at: Micros,
+    /// It is known to be an ending that was shown.
+    pub(super) closed: bool,
+}
+
+/// How far a head goes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Over whatever follows it: its writer saw what was shown.
+    All,
+    /// Not onto an ending, and not off one that is closed: what comes late does not know what was shown meanwhile. Where an
+    /// object ended is said by its status, or by what was noted of it (docs/ledger.md, "What the model changed", 11).
+    NoEnding,
 }
 
 /// What a record means for its chain as it is.
@@ -82,7 +94,7 @@ pub(super) struct End {
 impl End {
     fn of(record: &Record) -> Self {
         let envelope = record.envelope();
-        let row = HeadRow { head: record.head(), prev: envelope.prev, at: envelope.at };
+        let row = HeadRow { head: record.head(), prev: envelope.prev, at: envelope.at, closed: false };
         Self { chain: key(record), row, epoch: envelope.epoch, state: envelope.to }
     }
 }
@@ -107,11 +119,15 @@ pub(super) struct Advanced {
 ///
 /// `records` are sorted by chain, those of one chain in the order in which they came. The order of locks is the same in
 /// every transaction: new chains by key, then known ones by key.
-pub(super) async fn advance(connection: &mut PgConnection, records: &[&Record]) -> Result<Advanced, Failure> {
+pub(super) async fn advance(
+    connection: &mut PgConnection,
+    records: &[&Record],
+    reach: Reach,
+) -> Result<Advanced, Failure> {
     debug_assert!(records.is_sorted_by_key(|record| key(record)), "records are sorted by chain");
     let runs: Vec<&[&Record]> = records.chunk_by(|a, b| key(a) == key(b)).collect();
     let mut advanced = Advanced::default();
-    let first: Vec<End> = runs.iter().filter_map(|run| Some(walk(run, None, &mut HashMap::new())?.to)).collect();
+    let first: Vec<End> = runs.iter().filter_map(|run| Some(walk(run, None, reach, &mut HashMap::new())?.to)).collect();
     let begun = begin(connection, &first).await?;
     let known: Vec<Key> = runs
         .iter()
@@ -122,7 +138,7 @@ pub(super) async fn advance(connection: &mut PgConnection, records: &[&Record]) 
     let mut moves = vec![];
     for run in runs {
         let Some(chain) = run.first().map(|record| key(record)) else { continue };
-        let Some(step) = walk(run, rows.get(&chain).copied(), &mut advanced.standings) else { continue };
+        let Some(step) = walk(run, rows.get(&chain).copied(), reach, &mut advanced.standings) else { continue };
         advanced.moved.push(step.to);
         if !begun.contains(&chain) {
             moves.push(step);
@@ -133,11 +149,15 @@ pub(super) async fn advance(connection: &mut PgConnection, records: &[&Record]) 
 }
 
 /// Judges the records of one chain in their order, each behind those before it that were next. Pure.
-fn walk(run: &[&Record], row: Option<HeadRow>, standings: &mut HashMap<Hash, Standing>) -> Option<Move> {
+fn walk(run: &[&Record], row: Option<HeadRow>, reach: Reach, standings: &mut HashMap<Hash, Standing>) -> Option<Move> {
     let from = row.map_or(Head::GENESIS, |row| row.head);
     let (mut row, mut end) = (row, None);
     for &record in run {
-        let standing = judge(record, row);
+        let mut standing = judge(record, row);
+        let ends = record.envelope().to == Some(State::Deleted) || row.is_some_and(|row| row.closed);
+        if standing == Standing::Next && reach == Reach::NoEnding && ends {
+            standing = Standing::Ahead(row.map_or(Head::GENESIS, |row| row.head));
+        }
         if standing == Standing::Next {
             let to = End::of(record);
             (row, end) = (Some(to.row), Some(to));
@@ -151,7 +171,8 @@ fn walk(run: &[&Record], row: Option<HeadRow>, standings: &mut HashMap<Hash, Sta
 /// Moves heads on over records that were stored before the one that they follow: of two spools the later one may be
 /// replayed first. `ends` are locked by this transaction. Returns the records passed, and the new ends.
 ///
-/// Where two records claim the place behind a head, it stays: which of them was shown, the status knows.
+/// Where two records claim the place behind a head, it stays: which of them was shown, the status knows. It also stays before
+/// an ending ([`Reach::NoEnding`]).
 pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[End]) -> Result<Vec<End>, Failure> {
     if ends.is_empty() {
         return Ok(vec![]);
@@ -170,7 +191,7 @@ pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[End]) -> Res
                  FROM berth.container_status_history h
                  WHERE h.cluster_id = a.cluster_id AND h.uid = a.uid AND h.sequence = a.sequence + 1
                    AND h.prev = a.hash
-                 HAVING count(*) = 1) n)
+                 HAVING count(*) = 1 AND bool_and(h.to_state IS DISTINCT FROM 'deleted')) n)
          SELECT * FROM ahead WHERE prev IS NOT NULL ORDER BY cluster_id, uid, sequence",
     )
     .bind(columns.clusters)
@@ -221,7 +242,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(ends: impl IntoIterator<Item = &'a End>) -> Self {
         let mut columns = Self::default();
-        for End { chain: (cluster, uid), row: HeadRow { head, prev, at }, epoch, state } in ends {
+        for End { chain: (cluster, uid), row: HeadRow { head, prev, at, closed: _ }, epoch, state } in ends {
             columns.clusters.push(*cluster);
             columns.uids.push(*uid);
             columns.sequences.push(head.sequence.cast_signed());
@@ -268,7 +289,7 @@ async fn lock(connection: &mut PgConnection, chains: &[Key]) -> Result<HashMap<K
     }
     let (clusters, uids): (Vec<Uuid>, Vec<Uuid>) = chains.iter().copied().unzip();
     let rows = sqlx::query(
-        "SELECT cluster_id, uid, h.sequence, h.hash, h.prev, h.at
+        "SELECT cluster_id, uid, h.sequence, h.hash, h.prev, h.at, h.closed_epoch IS NOT NULL AS closed
          FROM berth.ledger_heads h JOIN unnest($1::uuid[], $2::uuid[]) AS r (cluster_id, uid) USING (cluster_id, uid)
          ORDER BY cluster_id, uid
          FOR NO KEY UPDATE OF h",
@@ -279,7 +300,10 @@ async fn lock(connection: &mut PgConnection, chains: &[Key]) -> Result<HashMap<K
     .await
     .map_err(|error| Failure::new(DOING, error))?;
     rows.iter()
-        .map(|row| Ok(((row.try_get("cluster_id")?, row.try_get("uid")?), head_row(row)?)))
+        .map(|row| {
+            let closed = row.try_get("closed")?;
+            Ok(((row.try_get("cluster_id")?, row.try_get("uid")?), HeadRow { closed, ..head_row(row)? }))
+        })
         .collect::<Result<_, sqlx::Error>>()
         .map_err(|error| Failure::new(DOING, error))
 }
@@ -292,6 +316,7 @@ fn head_row(row: &PgRow) -> Result<HeadRow, sqlx::Error> {
         },
         prev: Hash::from_bytes(row.try_get("prev")?),
         at: row.try_get::<Timestamptz, _>("at")?.0,
+        closed: false,
     })
 }
 
@@ -357,7 +382,7 @@ mod tests {
     }
 
     fn row(record: &Record) -> HeadRow {
-        HeadRow { head: record.head(), prev: record.envelope().prev, at: record.envelope().at }
+        HeadRow { head: record.head(), prev: record.envelope().prev, at: record.envelope().at, closed: false }
     }
 
     #[test]
@@ -382,12 +407,40 @@ mod tests {
         let (two, other) = (record(one.head(), 2), record(one.head(), 3));
         let (three, five) = (record(two.head(), 4), record(Head { sequence: 4, hash: one.hash() }, 5));
         let mut standings = HashMap::new();
-        let step = walk(&[&one, &two, &one, &other, &three, &five], None, &mut standings).unwrap();
+        let step = walk(&[&one, &two, &one, &other, &three, &five], None, Reach::All, &mut standings).unwrap();
         assert_eq!((step.from, step.to.row), (Head::GENESIS, row(&three)));
         let stood = [&one, &two, &other, &three, &five].map(|record| standings[&record.hash()]);
         let beside = Standing::Sibling(row(&two));
         assert_eq!(stood, [Standing::Next, Standing::Next, beside, Standing::Next, Standing::Ahead(three.head())]);
-        assert!(walk(&[&one, &two], Some(row(&two)), &mut HashMap::new()).is_none());
-        assert!(walk(&[&three, &two], None, &mut HashMap::new()).is_none(), "it does not begin at the beginning");
+        assert!(walk(&[&one, &two], Some(row(&two)), Reach::All, &mut HashMap::new()).is_none());
+        assert!(
+            walk(&[&three, &two], None, Reach::All, &mut HashMap::new()).is_none(),
+            "it does not begin at the beginning"
+        );
+    }
+
+    #[test]
+    fn what_comes_late_moves_no_head_onto_an_ending_or_off_one() {
+        let one = record(Head::GENESIS, 1);
+        let draft = Draft {
+            kind: Kind::Transition,
+            uid: Uuid::nil(),
+            from: Some(State::Stopped),
+            to: Some(State::Deleted),
+            reason: "Test".to_owned(),
+            actor: Actor::Unknown,
+            generation: 1,
+            operation: None,
+            details: json!({}),
+        };
+        let end = draft.seal(Seal { cluster: Uuid::nil(), epoch: 1, at: Micros(2) }, one.head());
+        let step = walk(&[&one, &end], None, Reach::NoEnding, &mut HashMap::new()).unwrap();
+        assert_eq!(step.to.row.head, one.head());
+        let step = walk(&[&one, &end], None, Reach::All, &mut HashMap::new()).unwrap();
+        assert_eq!(step.to.row.head, end.head());
+        let closed = HeadRow { closed: true, ..row(&end) };
+        let after = record(end.head(), 3);
+        assert!(walk(&[&after], Some(closed), Reach::NoEnding, &mut HashMap::new()).is_none());
+        assert!(walk(&[&after], Some(closed), Reach::All, &mut HashMap::new()).is_some());
     }
 }

@@ -72,6 +72,12 @@ impl Spool {
         self.ask(Kept::Mark(mark), chain, Terms::Beside).await.map(drop)
     }
 
+    /// As [`Self::note_mark`], where this journal is the only home: for the day on which a database gets all of it.
+    pub async fn note_ending(&self, mark: ShownMark) -> Result<(), LedgerError> {
+        let chain = (mark.target.cluster, mark.target.uid);
+        self.ask(Kept::Mark(mark), chain, Terms::Home).await.map(drop)
+    }
+
     /// The last mark of an object. It lives as long as the segment that it is in.
     pub fn mark_of(&self, cluster: Uuid, uid: Uuid) -> Option<ShownMark> {
         self.index().mark((cluster, uid)).cloned()

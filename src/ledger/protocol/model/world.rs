@@ -315,6 +315,17 @@ impl State {
         self.db.closed = closed;
     }
 
+    /// An import moves an open head row on over stored records that follow it, as long as no two claim the same place.
+    pub(super) fn head_goes_on(&mut self) {
+        while self.db.closed.is_none() {
+            let mut next = self.db.records.ids().filter(|&id| self.record(id).prev == self.db.head);
+            match (next.next(), next.next()) {
+                (Some(only), None) if self.record(only).kind != Kind::Terminal => self.move_head(only, None, false),
+                _ => return,
+            }
+        }
+    }
+
     /// Writes a tombstone, or adds to the one of the same name.
     pub(super) fn bury(&mut self, stone: Stone, overwrite: bool) {
         let stones = &mut self.api.tombstones;
