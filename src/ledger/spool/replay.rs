@@ -193,3 +193,33 @@ fn read_at(file: &File, position: u64, most: usize) -> io::Result<Vec<u8>> {
     bytes.truncate(filled);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::samples::{Sample, record};
+
+    #[test]
+    fn a_cursor_that_thinning_has_moved_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(scan::JOURNAL)).unwrap();
+        let mut sample = Sample::new(1);
+        let mut bytes = frame::segment_header("berth-0", 1);
+        let (mut positions, mut told) = (vec![], vec![]);
+        for number in 1..=8 {
+            let entry = sample.step();
+            positions.push(bytes.len() as u64);
+            let payload = Written::encode(Kept::Entry(entry.clone())).unwrap();
+            frame::write_frame(&mut bytes, Carries::Entry, number, &payload);
+            told.push(record(&entry).hash());
+        }
+        std::fs::write(scan::segment_path(dir.path(), 1), bytes).unwrap();
+        for position in positions.iter().flat_map(|&position| [position, position + 1]) {
+            let mut cursor = Some(Cursor { segment: 1, position, next: 3 });
+            let stretch = stretch(dir.path(), &mut cursor, 2, 8, 4).unwrap();
+            let hashes: Vec<_> = stretch.entries.iter().map(|entry| record(entry).hash()).collect();
+            assert_eq!((hashes, stretch.up_to), (told[2..6].to_vec(), 6));
+            assert_eq!(cursor, Some(Cursor { segment: 1, position: positions[6], next: 7 }));
+        }
+    }
+}
