@@ -38,7 +38,7 @@ pub(super) enum Way {
     /// It follows what is shown, beside what the home has: on the spool, and in the status.
     Aside,
     /// This record is in the ledger already and is to be shown instead.
-    Show(Record),
+    Show(Box<Record>),
 }
 
 /// Asks the protocol, and does what it says, until a record can be made or one is there to be shown.
@@ -84,7 +84,7 @@ pub(super) async fn resolve(
                         "a shown record is in no home any more; the ledger says so from here on");
                     let from = compared.end.map(|record| record.head());
                     context.ledger.follow(&tenant.target, from, lost.head()).await?;
-                    return Ok(Way::Show(lost));
+                    return Ok(Way::Show(Box::new(lost)));
                 }
                 return Ok(Way::Aside);
             }
@@ -94,7 +94,7 @@ pub(super) async fn resolve(
                 let record = stored(tenant, compared.end, &link)?;
                 context.ledger.vouch(&tenant.target, &record);
                 info!(uid = %tenant.target.uid, sequence = link.sequence, "the ledger was one record ahead; it is shown now");
-                return Ok(Way::Show(record));
+                return Ok(Way::Show(Box::new(record)));
             }
             Step::ApiRewound { on } => {
                 let end = stored(tenant, compared.end, &on)?;
@@ -105,7 +105,7 @@ pub(super) async fn resolve(
                     Outcome::Durable(_) => {
                         warn!(uid = %tenant.target.uid, shown = tenant.shown.head.sequence, ledger = on.sequence,
                             "the API server shows an older state than the ledger has; both are kept");
-                        return Ok(Way::Show(rewound));
+                        return Ok(Way::Show(Box::new(rewound)));
                     }
                     // Only a certain commit may be shown; if it arrived, it is adopted.
                     Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {}

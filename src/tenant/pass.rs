@@ -155,7 +155,7 @@ impl Pass<'_> {
         let seal = self.seal(now)?;
         let present = |head| record::snapshot(&tenant, observed, tenant.shown.state, head, seal.epoch, now);
         let record = match Box::pin(disagree::resolve(self.context, &tenant, seal, present)).await {
-            Ok(Way::Show(record)) => record,
+            Ok(Way::Show(record)) => *record,
             Ok(Way::Append { superseded: Some(head) }) => {
                 let record = record::superseded(&tenant, head).seal(seal, tenant.shown.head);
                 let snapshot = record::snapshot(&tenant, observed, tenant.shown.state, record.head(), seal.epoch, now);
@@ -290,7 +290,7 @@ impl Pass<'_> {
                 Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
                     let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
                     match Box::pin(disagree::resolve(self.context, tenant, seal, present)).await? {
-                        Way::Show(record) => return Ok(Entered { record, carried: false, before: true }),
+                        Way::Show(record) => return Ok(Entered { record: *record, carried: false, before: true }),
                         Way::Append { superseded: Some(head) } => draft = record::superseded(tenant, head),
                         Way::Append { superseded: None } => {}
                         Way::Aside => aside = true,
