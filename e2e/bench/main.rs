@@ -4,12 +4,15 @@
 //!    another, on the real node. And Berth's own share of that: for each pass, from the event that it answers to its
 //!    end, added up over all passes until the service runs, from the operator's log.
 //! 2. Two hundred services at once on simulated nodes: time, passes, memory.
+//! 3. The same services while the database is there, is killed, and stands still, in turn: what a pass takes ([`outage`]).
 
 use std::{
     collections::BTreeMap,
     error::Error,
     time::{Duration, Instant},
 };
+
+mod outage;
 
 use berth_e2e::{
     install::{self, Home, NAMESPACE, POD},
@@ -25,7 +28,7 @@ const SERVICES: usize = 200;
 
 fn main() -> Result<(), Box<dyn Error>> {
     install::images()?;
-    install::install(Home::Database, "info,berth::operator=debug")?;
+    install::install(Home::Database, "info,berth::operator=debug,berth::tenant=debug")?;
     let scenario = Scenario::begin("bench")?;
     scenario.apply(&Tenant::named("stopped").with("desiredState", "Stopped"))?;
     scenario.until_ready("stopped", "Stopped")?;
@@ -55,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let (Some((before, _)), Some((now, most))) = (before, scale::memory()?) {
             println!("memory of the operator        {before} MiB before, {now} MiB after, {most} MiB at most");
         }
+        outage::run(&scenario, SERVICES)?;
     } else {
         println!("{SERVICES} services on simulated nodes: left out, there are too few nodes (make up NODES=kwok:4)");
     }

@@ -3,7 +3,10 @@
 //! Owns: the order, and that a state is durable before it is shown. Must never: decide what a state is or what a child
 //! looks like.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join;
 use kube::Resource;
@@ -449,8 +452,10 @@ impl Pass<'_> {
         if is_bare {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
+            let began = Instant::now();
             let is_buried = Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
             show::release(&self.context.client, &tenant.target, &self.object).await?;
+            debug!(uid = %tenant.target.uid, ledger_us = began.elapsed().as_micros(), is_buried, "let go");
             self.done.writes += 1 + u32::from(is_buried);
             if is_buried {
                 self.context.tombstones.send_modify(|times| *times += 1);
