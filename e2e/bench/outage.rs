@@ -69,7 +69,8 @@ fn restart_all(scenario: &Scenario, stamp: &str) -> Result<(), Box<dyn Error>> {
 fn generations(scenario: &Scenario) -> Result<Vec<i64>, Box<dyn Error>> {
     let all = scenario.admin.json(&["get", "tc"])?;
     let items = all["items"].as_array().into_iter().flatten();
-    let simulated = items.filter(|object| object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("s-")));
+    let simulated =
+        items.filter(|object| object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("s-")));
     Ok(simulated.map(|object| object["status"]["ledger"]["sequence"].as_i64().unwrap_or(0)).collect())
 }
 
@@ -77,11 +78,10 @@ fn generations(scenario: &Scenario) -> Result<Vec<i64>, Box<dyn Error>> {
 fn settled(scenario: &Scenario) -> Result<(), Box<dyn Error>> {
     scenario.admin.wait_for("the ledger to be whole again", Duration::from_secs(300), |admin| {
         let all = admin.json(&["get", "tc"])?;
-        let carrying = all["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|object| object["status"]["ledger"]["pending"].as_array().is_some_and(|pending| !pending.is_empty()));
+        let carrying =
+            all["items"].as_array().into_iter().flatten().any(|object| {
+                object["status"]["ledger"]["pending"].as_array().is_some_and(|pending| !pending.is_empty())
+            });
         Ok((!carrying).then_some(()))
     })?;
     Ok(())

@@ -251,6 +251,12 @@ pub enum RecordError {
     },
 }
 
+/// `text`, cleaned, and no longer than `most` characters afterwards either: a hidden character becomes six visible ones, and
+/// a store's columns have room for `most`.
+fn within(text: &str, most: usize) -> String {
+    visible(&visible(text, most), most)
+}
+
 impl Draft {
     /// Seals the draft behind `previous`. Chained kinds get the next sequence; the others stand alone.
     pub fn seal(self, seal: Seal, previous: Head) -> Record {
@@ -272,8 +278,8 @@ impl Draft {
             at: seal.at,
             from: self.from,
             to: self.to,
-            reason: visible(&self.reason, MAX_REASON),
-            actor: Actor::from(visible(&String::from(self.actor), MAX_ACTOR)),
+            reason: within(&self.reason, MAX_REASON),
+            actor: Actor::from(within(&String::from(self.actor), MAX_ACTOR)),
             generation: self.generation,
             operation: self.operation,
             prev,

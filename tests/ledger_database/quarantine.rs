@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use berth::{
-    ledger::{Backend, Entry, LedgerError, Micros, Outcome},
+    ledger::{Actor, Backend, Draft, Entry, Head, Kind, LedgerError, Micros, Outcome, Seal},
     lifecycle::State,
 };
 
 use crate::{
     counters, ledger,
-    objects::{Object, now},
+    objects::{CLUSTER, Object, now},
 };
 
 const DURABLE: Outcome = Outcome::Durable(Backend::Database);
@@ -86,4 +86,25 @@ async fn what_is_sent_again_is_counted_and_not_kept_twice() {
         assert!(ledger.submit(entry.clone()).await.is_err());
     }
     assert_eq!(database.number("SELECT times::bigint FROM berth.ledger_quarantine").await, 3);
+}
+
+#[tokio::test]
+async fn a_name_made_of_hidden_characters_is_kept_like_any_other() {
+    let (database, ledger) = ledger().await;
+    let object = Object::new("hidden");
+    let draft = Draft {
+        kind: Kind::Transition,
+        uid: object.uid,
+        from: None,
+        to: Some(State::Pending),
+        reason: "\u{202e}".repeat(64),
+        actor: Actor::User("\u{7}".repeat(256)),
+        generation: 1,
+        operation: None,
+        details: serde_json::json!({}),
+    };
+    let record = draft.seal(Seal { cluster: CLUSTER, epoch: 1, at: now() }, Head::GENESIS);
+    assert_eq!(ledger.submit(object.entry(&record)).await.unwrap(), DURABLE);
+    assert_eq!(database.number("SELECT max(length(actor))::bigint FROM berth.container_status_history").await, 256);
+    assert_eq!(database.number("SELECT count(*) FROM berth.ledger_quarantine").await, 0);
 }
