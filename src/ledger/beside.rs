@@ -5,15 +5,12 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use tokio::{sync::watch, task::JoinHandle};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     entry::{Entry, Outcome, Target},
@@ -23,6 +20,7 @@ use super::{
     record::Record,
     remote::Remote,
     replay,
+    shared::{Counters, Shared, Shelf},
     spool::{ShownMark, Spool},
 };
 
@@ -34,50 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(30);
 /// A replica that works has told of its spool within so many microseconds.
 const FRESH_MICROS: i64 = 60_000_000;
-/// How soon a spool that could not be opened is tried again.
-const REOPEN: Duration = Duration::from_secs(3);
 
 /// See the module's comment.
 #[derive(Debug)]
 pub(super) struct Beside {
     pub(super) shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What the door and the tasks behind it share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) remote: Remote,
-    pub(super) shelf: Shelf,
-    pub(super) writer: String,
-    budget: Duration,
-    pub(super) counters: Counters,
-    /// Moves whenever the database has come to have everything that this replica's spool holds.
-    pub(super) news: watch::Sender<u64>,
-    /// How many of the database's rewinds the spool has been told of, and when the last one was seen.
-    pub(super) rewound: Mutex<Rewound>,
-}
-
-/// What is known of rewinds of the database.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rewound {
-    /// So many were answered with the tail.
-    pub(super) answered: u64,
-    /// When the last one was.
-    pub(super) at: Option<Instant>,
-}
-
-/// What was done beside the ordinary, for metrics.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Entries that the database did not take in time and the spool did.
-    pub spooled: AtomicU64,
-    /// Records that neither took: the status alone carries them.
-    pub carried_alone: AtomicU64,
-    /// Entries that replay has brought into the database.
-    pub replayed: AtomicU64,
-    /// Entries that are still to be brought there.
-    pub behind: AtomicU64,
 }
 
 /// Where the spool itself fails, a record of a chain can still be carried by the status that shows it (rule 2).
@@ -260,90 +220,5 @@ impl Beside {
         {
             tracing::error!(error = error.explain(), "the spool did not close; it is repaired at the next start");
         }
-    }
-}
-
-impl Shared {
-    pub(super) fn rewound(&self) -> MutexGuard<'_, Rewound> {
-        self.rewound.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens the spool, again and again until it can be opened.
-    async fn look_after_spool(self: Arc<Self>, dir: PathBuf, writer: String) {
-        loop {
-            let (folder, name) = (dir.clone(), writer.clone());
-            let opened = tokio::task::spawn_blocking(move || Spool::open(&folder, &name)).await;
-            match opened.unwrap_or(Err(LedgerError::Closed)) {
-                Ok(spool) => {
-                    let progress = spool.progress();
-                    info!(
-                        entries = progress.last.saturating_sub(progress.first.saturating_sub(1)),
-                        to_replay = progress.last.saturating_sub(progress.acknowledged),
-                        "the spool is open"
-                    );
-                    return self.shelf.put(Ok(spool));
-                }
-                Err(error) => {
-                    warn!(reason = error.reason(), error = error.explain(), "the spool cannot be opened; trying again");
-                    self.shelf.put(Err(error));
-                }
-            }
-            tokio::time::sleep(REOPEN).await;
-        }
-    }
-
-    /// Waits until the database is there.
-    pub(super) async fn up(&self) {
-        // The sender lives as long as the remote, which is here.
-        drop(self.remote.standing().wait_for(|standing| matches!(standing, Standing::Up)).await);
-    }
-}
-
-/// The spool, once it could be opened.
-#[derive(Debug)]
-pub(super) struct Shelf(watch::Sender<Result<Spool, LedgerError>>);
-
-impl Default for Shelf {
-    fn default() -> Self {
-        Self(watch::Sender::new(Err(LedgerError::Connecting)))
-    }
-}
-
-impl Shelf {
-    fn put(&self, spool: Result<Spool, LedgerError>) {
-        drop(self.0.send_replace(spool));
-    }
-
-    /// The spool, or why there is none.
-    pub(super) fn get(&self) -> Result<Spool, LedgerError> {
-        self.0.borrow().clone()
-    }
-
-    /// The spool, as soon as there is one.
-    pub(super) async fn opened(&self) -> Option<Spool> {
-        let mut receiver = self.0.subscribe();
-        let opened = receiver.wait_for(Result::is_ok).await.ok()?;
-        opened.as_ref().ok().cloned()
-    }
-
-    /// Waits until the first try to open it has ended, one way or the other.
-    pub(super) async fn tried(&self) {
-        drop(self.0.subscribe().wait_for(|spool| !matches!(spool, Err(LedgerError::Connecting))).await);
-    }
-
-    async fn keep(&self, entry: Entry) -> Result<Outcome, LedgerError> {
-        self.get()?.keep(entry).await
-    }
-
-    /// Copies for the tail. Without a spool there is no tail: what is in the database is safe there.
-    pub(super) fn keep_later(&self, age: u64, entries: Vec<Entry>) {
-        if let Ok(spool) = self.get() {
-            spool.keep_later_of(age, entries);
-        }
-    }
-
-    /// See [`Spool::age`].
-    pub(super) fn age(&self) -> u64 {
-        self.get().map_or(0, |spool| spool.age())
     }
 }

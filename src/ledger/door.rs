@@ -18,6 +18,7 @@ use super::{
     protocol::{Descent, Line, Mark},
     record::{Head, Record},
     remote::Remote,
+    shared,
     spool::{self, ShownMark, Spool},
 };
 
@@ -55,7 +56,7 @@ pub enum Health<'a> {
         /// What its writer did; none where it is simulated.
         writer: Option<(&'a postgres::Counters, usize)>,
         /// What was done beside it.
-        beside: &'a beside::Counters,
+        beside: &'a shared::Counters,
         /// Why it takes nothing at the moment.
         trouble: Option<LedgerError>,
         /// The spool, where it could be opened.

@@ -18,6 +18,7 @@ mod remote;
 mod replay;
 #[cfg(test)]
 pub(crate) mod samples;
+mod shared;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod spool;
@@ -26,7 +27,6 @@ mod vectors;
 pub mod verify;
 mod view;
 
-pub use beside::Counters;
 pub use canonical::visible;
 pub use compare::{Compared, head, link};
 pub use door::{Config, Health, Ledger};
@@ -40,5 +40,6 @@ pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
 pub use replay::{Replayed, once as replay_once};
+pub use shared::Counters;
 pub use spool::ShownMark;
 pub use view::{ChainId, Found, Moment, Stored, StoredHead};

@@ -13,9 +13,9 @@ use std::{
 use tracing::{debug, info, warn};
 
 use super::{
-    beside::{Rewound, Shared},
     error::LedgerError,
     postgres,
+    shared::{Rewound, Shared},
     spool::{self, Progress, Spool},
 };
 
