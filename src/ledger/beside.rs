@@ -121,11 +121,8 @@ impl Beside {
         match tokio::time::timeout(self.shared.budget, question).await {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(error)) if !error.is_about_the_database() => Err(error),
-            Ok(Err(_)) => Ok(None),
-            Err(_) => {
-                self.shared.remote.missed();
-                Ok(None)
-            }
+            // One question that came late says nothing of the others: whoever writes finds out.
+            Ok(Err(_)) | Err(_) => Ok(None),
         }
     }
 
@@ -158,7 +155,7 @@ impl Beside {
             for copy in copies {
                 self.shared.shelf.keep(copy).await?;
             }
-            self.shared.shelf.get()?.note_mark(mark).await
+            self.shared.shelf.note_mark(mark).await
         };
         match noted.await {
             Ok(()) => Mark::Noted,
@@ -197,6 +194,8 @@ impl Beside {
             Ok(None) | Err(_) => return false,
         };
         let own = spools.iter().find(|spool| spool.writer == self.shared.writer);
+        // What the own spool has is known once it is open, and if it is the one that the database knows.
+        let opened = self.shared.shelf.get().is_ok_and(|spool| own.is_none_or(|own| own.last <= spool.progress().last));
         let mut others = spools.iter().filter(|spool| spool.writer != self.shared.writer && !spool.gone);
         // After a rewind, what the database says of a spool is as old as itself, until that spool's replica has told anew.
         let rewound = self.shared.rewound().at;
@@ -205,7 +204,7 @@ impl Beside {
             (Some(at), Some(own)) => at.elapsed() > SETTLED && own.seen_at.0 - spool.seen_at.0 < FRESH_MICROS,
             (Some(_), None) => false,
         };
-        self.is_current() && others.all(|spool| spool.acknowledged >= spool.last && told_since(spool))
+        opened && self.is_current() && others.all(|spool| spool.acknowledged >= spool.last && told_since(spool))
     }
 
     pub(super) async fn close(&self) {
@@ -214,11 +213,14 @@ impl Beside {
             task.abort();
             let _ = task.await;
         }
-        self.shared.remote.close().await;
-        if let Ok(spool) = self.shared.shelf.get()
-            && let Err(error) = spool.close().await
-        {
-            tracing::error!(error = error.explain(), "the spool did not close; it is repaired at the next start");
-        }
+        // Side by side: a database that does not answer must not keep the spool from being closed.
+        let spool = async {
+            if let Ok(spool) = self.shared.shelf.get()
+                && let Err(error) = spool.close().await
+            {
+                tracing::error!(error = error.explain(), "the spool did not close; it is repaired at the next start");
+            }
+        };
+        tokio::join!(self.shared.remote.close(), spool);
     }
 }

@@ -109,6 +109,10 @@ impl Remote {
         either!(self, home => home.note_spool(last, acknowledged).await)
     }
 
+    pub(super) async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
+        either!(self, home => home.leave_spool_behind().await)
+    }
+
     pub(super) async fn spools(&self) -> Result<Vec<StoredSpool>, LedgerError> {
         either!(self, home => home.spools().await)
     }

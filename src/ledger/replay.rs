@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::{
     error::LedgerError,
-    postgres,
+    postgres::{self, Standing},
     shared::{Rewound, Shared},
     spool::{self, Progress, Spool},
 };
@@ -30,9 +31,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Works until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let Some(spool) = shared.shelf.opened().await else { return };
     let mut rewinds = shared.remote.rewinds();
     let mut standing = shared.remote.standing();
+    let Some(spool) = opened(&shared, &mut rewinds, &mut standing).await else { return };
     let (mut noted, mut told): (Option<(Instant, Progress)>, bool) = (None, false);
     loop {
         shared.up().await;
@@ -74,6 +75,30 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// The spool, as soon as there is one. Until then there is nothing to replay, and what statuses carry can go as soon as the
+/// database is there.
+async fn opened(
+    shared: &Shared,
+    rewinds: &mut watch::Receiver<u64>,
+    standing: &mut watch::Receiver<Standing>,
+) -> Option<Spool> {
+    loop {
+        tokio::select! {
+            spool = shared.shelf.opened() => return spool,
+            changed = rewinds.changed() => {
+                changed.ok()?;
+                *shared.rewound() = Rewound { answered: *rewinds.borrow_and_update(), at: Some(Instant::now()) };
+            }
+            changed = standing.changed() => {
+                changed.ok()?;
+                if matches!(*standing.borrow_and_update(), Standing::Up) {
+                    shared.news.send_modify(|times| *times += 1);
+                }
+            }
+        }
+    }
+}
+
 async fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
     warn!("the database has lost what it had acknowledged; everything in the spool's tail is sent again");
     spool.rewind();
@@ -86,8 +111,14 @@ async fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
 /// nothing else, and after a restart.
 async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Result<Progress, LedgerError> {
     let known = shared.remote.spools().await?.into_iter().find(|known| known.writer == shared.writer);
-    let said = known.map_or(0, |known| known.acknowledged);
+    let said = known.as_ref().map_or(0, |known| known.acknowledged);
     let progress = spool.progress();
+    if known.is_some_and(|known| known.last > progress.last) {
+        warn!(
+            "the database knows of a longer spool of this replica: its volume was lost or replaced, and what only it had is not here"
+        );
+        shared.remote.leave_spool_behind().await?;
+    }
     match before {
         Some(before) if said < before.acknowledged => {
             let answered = shared.rewound().answered;

@@ -3,6 +3,7 @@
 //! Owns: those parts, and the spool's opening in the background. Must never: choose between the two (`beside` does).
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -16,9 +17,11 @@ use super::{
     error::LedgerError,
     postgres::Standing,
     remote::Remote,
-    spool::Spool,
+    spool::{ShownMark, Spool},
 };
 
+/// How long the spool's disk may take for a sync before it counts as failed.
+const DISK: Duration = Duration::from_secs(2);
 /// How soon a spool that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(3);
 
@@ -127,7 +130,14 @@ impl Shelf {
     }
 
     pub(super) async fn keep(&self, entry: Entry) -> Result<Outcome, LedgerError> {
-        self.get()?.keep(entry).await
+        let spool = self.get()?;
+        in_time(spool.keep(entry)).await
+    }
+
+    /// See [`Spool::note_mark`].
+    pub(super) async fn note_mark(&self, mark: ShownMark) -> Result<(), LedgerError> {
+        let spool = self.get()?;
+        in_time(spool.note_mark(mark)).await
     }
 
     /// Copies for the tail. Without a spool there is no tail: what is in the database is safe there.
@@ -140,5 +150,13 @@ impl Shelf {
     /// See [`Spool::age`].
     pub(super) fn age(&self) -> u64 {
         self.get().map_or(0, |spool| spool.age())
+    }
+}
+
+/// A disk that hangs is one that fails: what it was asked may still come to be, and is told elsewhere as well.
+async fn in_time<T>(asked: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+    match tokio::time::timeout(DISK, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(LedgerError::spool("the spool", io::Error::from(io::ErrorKind::TimedOut))),
     }
 }

@@ -379,6 +379,15 @@ impl Database {
         Ok(())
     }
 
+    pub(super) async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
+        self.answers().await?;
+        let mut kept = self.kept();
+        if let Some(spool) = kept.tables.spools.remove(&self.writer) {
+            kept.tables.spools.insert(format!("{}/until", self.writer), spool);
+        }
+        Ok(())
+    }
+
     pub(super) async fn spools(&self) -> Result<Vec<StoredSpool>, LedgerError> {
         self.answers().await?;
         let kept = self.kept();

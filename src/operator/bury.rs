@@ -18,23 +18,31 @@ pub(super) async fn run(worker: Arc<Worker>) -> Infallible {
     // business with it.
     worker.synced().await;
     let context = &worker.context;
-    let (mut news, mut written, mut rewinds) =
+    let (mut news, mut written, rewinds) =
         (context.ledger.news(), context.tombstones.subscribe(), context.ledger.rewinds());
-    // The ledger may have been rewound while nobody looked.
-    rewinds.mark_changed();
+    // The ledger may have been rewound while nobody looked: once at the start in any case.
+    let mut answered = None;
     loop {
         news.borrow_and_update();
         written.borrow_and_update();
-        if context.ledger.is_current() && rewinds.has_changed().unwrap_or(false) {
-            rewinds.borrow_and_update();
-            tombstone::repair(&context.client, context.cluster, &context.ledger).await;
+        let mut wait = super::RESYNC;
+        // While the database is away nothing can be done about either, and news comes when it is back.
+        if context.ledger.is_current() {
+            let now = (context.clock)();
+            let left = tombstone::settle(&context.client, &context.home, context.cluster, &context.ledger, now).await;
+            if let Err(error) = &left {
+                warn!(error = error as &dyn std::error::Error, "tombstones could not be looked at; trying again");
+            }
+            let seen = *rewinds.borrow();
+            let repaired =
+                Some(seen) == answered || tombstone::repair(&context.client, context.cluster, &context.ledger).await;
+            if repaired {
+                answered = Some(seen);
+            }
+            if !repaired || !matches!(left, Ok(0)) {
+                wait = AGAIN;
+            }
         }
-        let now = (context.clock)();
-        let left = tombstone::settle(&context.client, &context.home, context.cluster, &context.ledger, now).await;
-        if let Err(error) = &left {
-            warn!(error = error as &dyn std::error::Error, "tombstones could not be looked at; trying again");
-        }
-        let wait = if matches!(left, Ok(0)) { super::RESYNC } else { AGAIN };
         tokio::select! {
             Ok(()) = news.changed() => {}
             Ok(()) = written.changed() => {}

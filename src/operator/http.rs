@@ -9,6 +9,7 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use crate::ledger::LedgerError;
 
 /// Whether this process is ready, and if not, why.
 #[derive(Clone, Default)]
@@ -52,7 +53,9 @@ pub async fn serve(
 }
 
 async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
-    match shared.readiness.why_not() {
+    // Whoever installs a release without its migration is to see it; the work goes on all the same.
+    let schema = shared.metrics.trouble().filter(|error| matches!(error, LedgerError::SchemaTooOld { .. }));
+    match shared.readiness.why_not().or(schema.map(|error| error.to_string())) {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }

@@ -23,7 +23,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::ledger::{Health, Ledger, spool};
+use crate::ledger::{Health, Ledger, LedgerError, spool};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByController {
@@ -133,6 +133,11 @@ impl Metrics {
     pub fn watch(&self, ledger: Ledger) {
         // It is opened once in a process's life.
         let _ = self.ledger.0.set(ledger);
+    }
+
+    /// Why the ledger's database takes nothing at the moment, if it is open and there is one.
+    pub fn trouble(&self) -> Option<LedgerError> {
+        self.ledger.0.get()?.trouble()
     }
 
     /// The exposition in the OpenMetrics text format.

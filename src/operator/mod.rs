@@ -272,7 +272,7 @@ impl Operator {
             watch::owners(Api::all(client.clone()), caches.budgets.clone(), budgets_writer).boxed(),
             watch::residents(Api::all(client.clone()), caches.namespaces.clone(), namespaces_writer, store.clone())
                 .boxed(),
-            watch::carrying(ledger.news(), tenants.clone()).boxed(),
+            watch::doubtful(&ledger, tenants.clone()).boxed(),
         ]);
         let children = {
             let shares = Arc::clone(&shares);

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use crate::{
     api::TenantContainer,
+    ledger::Ledger,
     tenant::{
         cache::Cache,
         names,
@@ -89,24 +90,29 @@ pub(super) fn residents(
     })
 }
 
-/// Whenever the ledger has news: every TenantContainer whose status carries records, or says that some are not synced.
-pub(super) fn carrying(
-    news: tokio::sync::watch::Receiver<u64>,
+/// Whenever the ledger has news: every TenantContainer whose status carries records, or says that some are not in their home.
+/// At the first time, and after a rewind, all of them: nobody knows then whether ledger and status agree.
+pub(super) fn doubtful(
+    ledger: &Ledger,
     tenants: Cache<TenantContainer>,
-) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send {
-    let moved = stream::unfold(news, |mut news| async {
+) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send + use<> {
+    let (news, rewinds) = (ledger.news(), ledger.rewinds());
+    let moved = stream::unfold((news, rewinds, None), |(mut news, rewinds, before)| async move {
         // An end means that the ledger never has any.
         news.changed().await.ok()?;
-        Some(((), news))
+        let now = Some(*rewinds.borrow());
+        Some((now != before, (news, rewinds, now)))
     });
-    moved.flat_map(move |()| {
-        let carrying = tenants.filter(|tenant| {
-            tenant.status.as_ref().is_some_and(|status| {
-                let unsynced = |condition: &Condition| condition.type_ == "LedgerSynced" && condition.status == "False";
-                !status.ledger.pending.is_empty() || status.conditions.iter().any(unsynced)
+    moved.flat_map(move |all| {
+        let doubtful = tenants.filter(|tenant| {
+            all || tenant.status.as_ref().is_some_and(|status| {
+                let elsewhere = |condition: &Condition| {
+                    condition.type_ == "LedgerSynced" && (condition.status == "False" || condition.reason != "Database")
+                };
+                !status.ledger.pending.is_empty() || status.conditions.iter().any(elsewhere)
             })
         });
-        stream::iter(carrying.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
+        stream::iter(doubtful.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
     })
 }
 

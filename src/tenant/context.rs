@@ -51,9 +51,13 @@ pub struct Context {
     pub told: Told,
 }
 
-/// Fingerprints of the snapshots that the ledger has, by uid.
+/// What the ledger was told, by uid: a fingerprint of the last snapshot.
 #[derive(Default)]
-pub struct Told(Mutex<HashMap<Uuid, u64>>);
+pub struct Told {
+    snapshots: Mutex<HashMap<Uuid, u64>>,
+    /// Whose chain and status were seen to agree, and how many rewinds of the ledger were known then.
+    agreed: Mutex<HashMap<Uuid, u64>>,
+}
 
 impl Told {
     /// Whether `snapshot` says anything new. The moment, the leader and the chain's end are not news.
@@ -61,9 +65,13 @@ impl Told {
         self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
     }
 
-    /// Whether the ledger was told anything of an object since this process leads.
-    pub(super) fn knows(&self, uid: Uuid) -> bool {
-        self.map().contains_key(&uid)
+    /// Whether an object's chain and status were seen to agree, with so many rewinds known.
+    pub(super) fn agrees(&self, uid: Uuid, rewinds: u64) -> bool {
+        locked(&self.agreed).get(&uid) == Some(&rewinds)
+    }
+
+    pub(super) fn agreed(&self, uid: Uuid, rewinds: u64) {
+        locked(&self.agreed).insert(uid, rewinds);
     }
 
     pub(super) fn note(&self, snapshot: &Snapshot) {
@@ -72,6 +80,7 @@ impl Told {
 
     pub(super) fn forget(&self, uid: Uuid) {
         self.map().remove(&uid);
+        locked(&self.agreed).remove(&uid);
     }
 
     fn gist(snapshot: &Snapshot) -> u64 {
@@ -79,8 +88,12 @@ impl Told {
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.snapshots)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a pass ended early. It is tried again, later and later.

@@ -19,7 +19,7 @@ use crate::{
     api::TenantContainer,
     ledger::{
         Entry, Head, LedgerError, Outcome, Record, Seal, Snapshot, head,
-        protocol::{Database, Gap, GapStep, Link, StatusRead, Step, View, may_name_lost, next_step},
+        protocol::{Database, Descent, Gap, GapStep, Link, StatusRead, Step, View, may_name_lost, next_step},
     },
     lifecycle::Goal,
 };
@@ -54,17 +54,19 @@ pub(super) async fn resolve(
         return Err(LedgerError::Damaged { place, why }.into());
     }
     let slots_left = carried::slots_left(&tenant.shown.status);
-    let mut superseded = None;
+    let (mut superseded, mut brought, mut end) = (None, false, None);
     for _ in 0..STEPS {
         let compared = context.ledger.compare(&tenant.target, tenant.shown.head, &pending).await?;
+        end = compared.end.as_ref().map(Record::head);
         let mut view = View {
             deleting: tenant.goal == Goal::Deleted,
             slots_left,
             status: StatusRead::Cached,
             database: compared.database.clone(),
         };
-        if is_behind(context, &view) && slots_left > 0 {
-            // What the database lacks is still on its way from this replica's spool, with its details.
+        // What the database lacks is still on its way from this replica's spool, with its details; or it was brought and
+        // refused, and is in the quarantine: then the chain goes on beside it.
+        if (is_behind(context, &view) && slots_left > 0) || (brought && lacks_pending(&view)) {
             view.database = Database::Unreachable;
         }
         let mut step = next_step(&view);
@@ -114,19 +116,22 @@ pub(super) async fn resolve(
             Step::ImportPending(links) => {
                 let wanted = |record: &&Record| links.iter().any(|link| head(link) == record.head());
                 let records: Vec<Record> = pending.iter().filter(wanted).cloned().collect();
-                context.ledger.bring(&tenant.target, &records).await?;
+                brought |= context.ledger.bring(&tenant.target, &records).await?;
             }
             Step::HeadFollowsStatus { from, to } => {
-                let from = from.as_ref().map(head);
-                if context.ledger.follow(&tenant.target, from, head(&to)).await? == Some(true) {
-                    superseded = from;
+                let (from, to) = (from.as_ref().map(head), head(&to));
+                // A head that was only behind has lost nothing.
+                let apart = context.ledger.ending(&tenant.target, to).await?;
+                let apart = apart.is_some_and(|ending| ending.descent == Descent::Apart);
+                if context.ledger.follow(&tenant.target, from, to).await? == Some(true) {
+                    superseded = from.filter(|_| apart);
                 }
             }
             // Asked again with a fresh read: there is no other answer to that.
             Step::RereadStatus => {}
         }
     }
-    Err(parted(tenant, superseded).into())
+    Err(parted(tenant, end).into())
 }
 
 /// Whether the home lacks what is shown while this replica's spool still has something to bring.
@@ -135,6 +140,10 @@ fn is_behind<H>(context: &Context, view: &View<H>) -> bool {
     let Database::Answered(reading) = &view.database else { return false };
     let lacks = matches!(reading.relation, Relation::Elsewhere { shown_stored: false, .. });
     (lacks || !reading.missing.is_empty()) && !context.ledger.is_current()
+}
+
+fn lacks_pending<H>(view: &View<H>) -> bool {
+    matches!(&view.database, Database::Answered(reading) if !reading.missing.is_empty())
 }
 
 /// Whether the shown record is nowhere any more (rule 6).

@@ -67,9 +67,16 @@ pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, P
     let around = Surroundings { cluster: context.cluster, namespace: &namespace, rival: rival.as_ref() };
     match validate::validate(&object, around) {
         Ok(tenant) => {
-            Pass { context, object, done: Done { look_again: RESYNC, ..Done::default() }, last: None, unsaid: None }
-                .run(tenant)
-                .await
+            Pass {
+                context,
+                object,
+                done: Done { look_again: RESYNC, ..Done::default() },
+                last: None,
+                agreed: false,
+                unsaid: None,
+            }
+            .run(tenant)
+            .await
         }
         Err(refusal) => refuse(context, &object, &refusal).await,
     }
@@ -81,6 +88,8 @@ struct Pass<'a> {
     done: Done,
     /// The last record that this pass has shown.
     last: Option<Record>,
+    /// The ledger was seen to have everything that is shown.
+    agreed: bool,
     /// Why the audit was not told of a request.
     unsaid: Option<LedgerError>,
 }
@@ -142,12 +151,14 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Brings the ledger and what is shown together, where they may differ: at the first sight of an object, and while its
-    /// status says that something is not synced. (Otherwise the next record finds it out.)
+    /// Brings the ledger and what is shown together, where they may differ: at the first sight of an object, after a rewind of
+    /// the ledger, and while its status says that something is not synced. (Otherwise the next record finds it out.)
     async fn agree(&mut self, mut tenant: Tenant, observed: &Observed) -> Result<Tenant, PassError> {
         let status = &tenant.shown.status;
-        let begun = tenant.shown.head != Head::GENESIS;
-        let doubtful = !self.context.told.knows(tenant.target.uid)
+        // What follows an ending is `ending`'s, and nothing is recorded behind it.
+        let begun = tenant.shown.head != Head::GENESIS && tenant.shown.state != Some(State::Deleted);
+        let rewinds = *self.context.ledger.rewinds().borrow();
+        let doubtful = !self.context.told.agrees(tenant.target.uid, rewinds)
             || !status.ledger.pending.is_empty()
             || condition(status, "LedgerSynced") == Some("False");
         if !begun || !doubtful || !self.context.ledger.is_current() {
@@ -169,7 +180,15 @@ impl Pass<'_> {
                     Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => return Ok(tenant),
                 }
             }
-            Ok(Way::Append { superseded: None } | Way::Aside) | Err(PassError::Ledger(LedgerError::Full { .. })) => {
+            Ok(Way::Append { superseded: None }) => {
+                self.context.told.agreed(tenant.target.uid, rewinds);
+                self.agreed = true;
+                return Ok(tenant);
+            }
+            Ok(Way::Aside) | Err(PassError::Ledger(LedgerError::Full { .. })) => return Ok(tenant),
+            // The service does not wait for its ledger to be put right.
+            Err(PassError::Ledger(error)) => {
+                self.unsaid = Some(error);
                 return Ok(tenant);
             }
             Err(other) => return Err(other),
@@ -304,8 +323,8 @@ impl Pass<'_> {
             self.done.records += 1;
             self.context.told.note(&snapshot);
             return match showing {
-                Showing::Show => Ok(Entered { record, carried: false, before: false }),
-                Showing::ShowCarried => Ok(Entered { record, carried: true, before: false }),
+                Showing::Show => Ok(Entered { record, carried: false, before: draft.kind != Kind::Transition }),
+                Showing::ShowCarried => Ok(Entered { record, carried: true, before: draft.kind != Kind::Transition }),
                 Showing::NotShown => Err(disagree::full(tenant).into()),
             };
         }
@@ -401,6 +420,7 @@ impl Pass<'_> {
             _ if !tenant.shown.status.ledger.pending.is_empty() => Kept::Away(trouble.as_ref()),
             (None, Ok(Some(backend))) => Kept::In(backend),
             _ if self.unsaid.is_some() => Kept::AsBefore,
+            _ if self.agreed && before.ledger.backend.is_some() => Kept::In(self.context.ledger.backend()),
             (None, _) if condition(&before, "LedgerSynced") == Some("False") => Kept::In(self.context.ledger.backend()),
             (None, _) => Kept::AsBefore,
         };

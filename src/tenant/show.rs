@@ -52,7 +52,7 @@ pub(super) async fn status(
         operations.push(json!({"op": "test", "path": "/metadata/deletionTimestamp", "value": deletion}));
     }
     let carried = object.status.as_ref().map_or(&[][..], |status| &status.ledger.pending);
-    if status.ledger.pending.len() < carried.len() {
+    if carried.iter().any(|record| !status.ledger.pending.contains(record)) {
         // What goes from there is in the database; what somebody else has added is not.
         operations.push(json!({"op": "test", "path": "/status/ledger/pending", "value": carried}));
     }

@@ -15,16 +15,28 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
 
+/// Tombstones in one answer of the API server.
+const PAGE: u32 = 500;
+
 pub use format::{LABEL, Stone, Unreadable};
 pub use settle::{repair, settle};
 
 /// A tombstone could not be written, read or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("the tombstone {name} could not be {verb}")]
-pub struct TombstoneError {
-    name: String,
-    verb: &'static str,
-    source: Box<kube::Error>,
+pub enum TombstoneError {
+    /// The API server did not do it.
+    #[error("the tombstone {name} could not be {verb}")]
+    Api {
+        /// Its name.
+        name: String,
+        /// What was to be done.
+        verb: &'static str,
+        /// What the API server or the connection said.
+        source: Box<kube::Error>,
+    },
+    /// Something else is there.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 /// Writes a tombstone, or adds to the one that is there what it lacks.
@@ -33,7 +45,7 @@ pub async fn write(client: &Client, namespace: &str, stone: &Stone) -> Result<()
     let name = stone.name();
     let failed = |verb| {
         let name = name.clone();
-        move |source| TombstoneError { name, verb, source: Box::new(source) }
+        move |source| TombstoneError::Api { name, verb, source: Box::new(source) }
     };
     match api.create(&PostParams::default(), &stone.encode()).await {
         Ok(_) => return Ok(()),
@@ -42,11 +54,8 @@ pub async fn write(client: &Client, namespace: &str, stone: &Stone) -> Result<()
     }
     // It has this very ending: it may lack a record that was not pending then, and loses none.
     let known = api.get(&name).await.map_err(failed("read"))?;
-    let whole = match Stone::decode(&known) {
-        Ok(there) => stone.with(there),
-        Err(Unreadable { .. }) => stone.clone(),
-    };
-    let mut map = whole.encode();
+    // One that cannot be read may be a newer release's: what it has is not thrown away.
+    let mut map = stone.with(Stone::decode(&known)?).encode();
     map.metadata.resource_version = known.metadata.resource_version;
     api.replace(&name, &PostParams::default(), &map).await.map(drop).map_err(failed("written"))
 }
@@ -54,10 +63,20 @@ pub async fn write(client: &Client, namespace: &str, stone: &Stone) -> Result<()
 /// Every tombstone there is.
 pub async fn all(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>, TombstoneError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let list = api.list(&ListParams::default().labels(&format!("{LABEL}=true"))).await;
-    let failed =
-        |source| TombstoneError { name: format!("list in {namespace}"), verb: "read", source: Box::new(source) };
-    list.map(|list| list.items).map_err(failed)
+    let mut all = vec![];
+    let mut page = ListParams::default().labels(&format!("{LABEL}=true")).limit(PAGE);
+    loop {
+        let list = api.list(&page).await.map_err(|source| TombstoneError::Api {
+            name: format!("list in {namespace}"),
+            verb: "read",
+            source: Box::new(source),
+        })?;
+        all.extend(list.items);
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
 }
 
 /// Removes a tombstone as it was read.
@@ -70,6 +89,6 @@ async fn remove(client: &Client, namespace: &str, map: &ConfigMap) -> Result<(),
         Ok(_) => Ok(()),
         // Somebody was faster, or has added to it: it is looked at again.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(source) => Err(TombstoneError { name, verb: "removed", source: Box::new(source) }),
+        Err(source) => Err(TombstoneError::Api { name, verb: "removed", source: Box::new(source) }),
     }
 }

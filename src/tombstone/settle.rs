@@ -114,24 +114,36 @@ async fn bury(
 }
 
 /// After the database was rewound: puts the ends of the chains of objects that are gone back to the endings that this
-/// replica has noted.
-pub async fn repair(client: &Client, cluster: Uuid, ledger: &Ledger) {
+/// replica has noted. Answers whether all of them were seen.
+pub async fn repair(client: &Client, cluster: Uuid, ledger: &Ledger) -> bool {
+    let mut all = true;
     for mark in ledger.marks() {
         let ShownMark { target, terminal, epoch, at: _ } = &mark;
         let done = async {
+            // Most of them stand, and the database alone says so.
+            match ledger.ending(target, *terminal).await? {
+                None => return Ok(false),
+                Some(ending) if ending.closed_epoch.is_some() && ending.head == Some(*terminal) => return Ok(true),
+                Some(_) => {}
+            }
             let Some((marked, _)) = seen(client, cluster, ledger, target, *terminal, *epoch, &[]).await? else {
-                return Ok(());
+                return Ok(false);
             };
             if let MarkedStep::Close { from } = marked_head_repair(&marked) {
                 let put = ledger.put_head(target, from.as_ref().map(head), *terminal, *epoch).await?;
                 info!(uid = %target.uid, ?put, "the end of a chain is put back to the ending that was shown");
             }
-            Ok::<_, SettleError>(())
+            Ok::<_, SettleError>(true)
         };
-        if let Err(error) = done.await {
-            debug!(uid = %target.uid, error = &error as &dyn std::error::Error, "an ending is looked at again later");
+        match done.await {
+            Ok(seen) => all &= seen,
+            Err(error) => {
+                all = false;
+                debug!(uid = %target.uid, error = &error as &dyn std::error::Error, "an ending is looked at again later");
+            }
         }
     }
+    all
 }
 
 /// What is known of the ending `terminal`, and which of `records` the database lacks. None: it does not answer.

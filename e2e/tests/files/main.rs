@@ -12,7 +12,7 @@ use std::{
 };
 
 use berth_e2e::{
-    audit, cluster,
+    audit, cluster, database,
     install::{self, Home, NAMESPACE, RELEASE},
     kubectl::Kubectl,
     objects::{Tenant, condition, reason},
@@ -161,4 +161,35 @@ fn two_hundred_services_converge_on_files() {
     assert_eq!(files, 200, "a state file each");
     let verified = ask(&["verify"]);
     assert_eq!(verified["clean"], true, "{verified:#}");
+}
+
+#[test]
+fn a_ledger_in_files_is_in_the_database_on_the_day_that_one_is_configured() {
+    if !cluster::wanted("files to database").unwrap_or_else(|missing| panic!("{missing}")) {
+        return;
+    }
+    let _alone = BERTH.lock().unwrap_or_else(PoisonError::into_inner);
+    install::images().unwrap();
+    install_anew(Home::Files);
+    let s = Scenario::alone("import").unwrap();
+    let kept = s.run(&Tenant::named("kept")).unwrap();
+    let gone = s.run(&Tenant::named("gone").with("drainSeconds", 0)).unwrap();
+    s.delete("gone").unwrap();
+    // Nothing but the upgrade: same spool, same objects.
+    install::install(Home::Database, "info").unwrap();
+    s.eventually("the whole history in the database", |_| {
+        let heads = "SELECT count(*) FROM berth.ledger_heads WHERE uid = :'uid' AND closed_epoch IS NOT NULL";
+        let ended = database::count(heads, &[("uid", uid(&gone))])? == 1;
+        Ok((ended && database::hops(uid(&kept))?.len() == 2 && database::hops(uid(&gone))?.len() == 5).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(database::hops(uid(&gone)).unwrap().last().unwrap(), "stopped>deleted Deleted");
+    let deleted = "SELECT count(*) FROM berth.tenant_containers WHERE id = :'uid' AND deleted";
+    assert_eq!(database::count(deleted, &[("uid", uid(&gone))]).unwrap(), 1);
+    s.until("kept", "its ledger is in the database", |object| reason(object, "LedgerSynced") == "Database").unwrap();
+    install::berth(&["verify", "--cluster"]).unwrap();
+    // And it goes on from there.
+    s.change("kept", &json!({"desiredState": "Stopped"})).unwrap();
+    s.until_ready("kept", "Stopped").unwrap();
+    assert!(database::is_one_line(uid(&kept)).unwrap());
 }

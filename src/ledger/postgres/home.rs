@@ -205,6 +205,13 @@ impl Home {
         self.ask(spools::note(&pool, &self.name, last, acknowledged)).await
     }
 
+    /// The volume of this replica's spool is another one now: what is known of the earlier one stays, under another name, until
+    /// it is found again or declared gone.
+    pub async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
+        let pool = self.way.pool();
+        self.ask(spools::leave_behind(&pool, &self.name)).await
+    }
+
     /// Says of a spool that is read for its replica: the database has everything up to this number; is its volume `gone`?
     pub async fn settle_spool(&self, writer: &str, up_to: u64, gone: bool) -> Result<(), LedgerError> {
         let pool = self.way.pool();

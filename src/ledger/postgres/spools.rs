@@ -88,3 +88,19 @@ pub(super) async fn settle(pool: &PgPool, writer: &str, up_to: u64, gone: bool) 
     .await
     .map_err(|failure| failure.into_error(DOING))
 }
+
+/// Keeps the row of a spool that this writer has no more.
+pub(super) async fn leave_behind(pool: &PgPool, writer: &str) -> Result<(), LedgerError> {
+    within(DOING, async {
+        sqlx::query(
+            "UPDATE berth.ledger_spools SET writer = writer || '/until-' || to_char(now(), 'YYYYMMDD\"T\"HH24MISSUS')
+             WHERE writer = $1",
+        )
+        .bind(writer)
+        .execute(pool)
+        .await?;
+        Ok(())
+    })
+    .await
+    .map_err(|failure| failure.into_error(DOING))
+}

@@ -129,10 +129,10 @@ struct Object {
 }
 
 /// Which of two snapshots of one object is the later.
-type Age = (u64, Micros, u64);
+type Age = (u64, u64, Micros);
 
 fn age(snapshot: &Snapshot) -> Age {
-    (snapshot.head.sequence, snapshot.observed_at, snapshot.epoch)
+    (snapshot.head.sequence, snapshot.epoch, snapshot.observed_at)
 }
 
 /// Who owns a state file. Compared: the living before the deleted, then the younger, then by uid.

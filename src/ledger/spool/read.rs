@@ -137,7 +137,7 @@ pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Fou
             };
             candidate.end = Some((record.head(), envelope.epoch, state, since));
         }
-        let age = |s: &Snapshot| (s.head.sequence, s.observed_at, s.epoch);
+        let age = |s: &Snapshot| (s.head.sequence, s.epoch, s.observed_at);
         if candidate.snapshot.as_ref().is_none_or(|known| age(known) <= age(&snapshot)) {
             candidate.snapshot = Some(snapshot);
         }

@@ -205,6 +205,12 @@ impl World {
         });
     }
 
+    /// The database has everything that the spool holds.
+    pub(super) fn wait_for_replay(&self) {
+        let ledger = self.operator.context.ledger.clone();
+        self.wait("the database has everything that the spool holds", || ledger.is_current());
+    }
+
     /// Another object has something to tell, so that a batch is written.
     pub(super) fn another_object_changes(&self) {
         let ledger = self.operator.context.ledger.clone();

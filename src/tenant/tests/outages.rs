@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    objects::{CLUSTER, Ended, OBJECT, TOMBSTONES, UID, World, condition, no_status},
+    objects::{CLUSTER, Ended, OBJECT, SERVICE, TOMBSTONES, UID, World, condition, no_status},
     server::Cut,
 };
 use crate::{
@@ -358,4 +358,48 @@ fn passes_end_as_they_should() {
     world.pass();
     assert!(matches!(world.ended, Some(Ended::Done(_))), "{:?}", world.ended);
     assert!(world.done().look_again > Duration::ZERO);
+}
+
+#[test]
+fn an_ending_is_the_last_record_however_long_its_children_take() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    database.set(Weather::Away);
+    world.delete();
+    // One of its children does not go.
+    world.server.refuse(SERVICE, "it is still going");
+    for _ in 0..6 {
+        world.pass();
+        world.settle();
+        world.later(6);
+    }
+    assert_eq!(world.object()["status"]["phase"], "Deleted");
+    database.set(Weather::Fair);
+    for _ in 0..3 {
+        world.wait_for_replay();
+        world.pass();
+    }
+    world.server.refuse_nothing();
+    world.run();
+    assert_eq!(world.server.get(OBJECT), None);
+    settled(&mut world, &database, "a slow deletion");
+    let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
+    assert_eq!(reasons.last().map(String::as_str), Some("Deleted"), "{reasons:?}");
+    assert!(!reasons.contains(&"Superseded".to_owned()), "{reasons:?}");
+}
+
+#[test]
+fn a_database_that_was_only_behind_has_lost_nothing_and_names_nothing() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    database.set(Weather::Away);
+    world.edit(|spec| spec["image"] = json!("engine:2"));
+    world.run();
+    settled(&mut world, &database, "behind");
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.run();
+    let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
+    assert_eq!(reasons, ["Accepted", "AllReplicasReady", "Released", "Draining", "ScaledToZero"]);
 }

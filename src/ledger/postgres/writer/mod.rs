@@ -309,7 +309,10 @@ impl Writer {
         match &done {
             Ok(_) => {
                 self.counters.committed.fetch_add(items.len() as u64, Ordering::Relaxed);
-                self.backoff.reset();
+                // In time for those who waited: a commit that came after the breaker had opened proves the opposite.
+                if mode == Mode::Live && self.breaker.is_up() {
+                    self.backoff.reset();
+                }
             }
             Err(Failure::All(error)) if error.is_about_the_database() => self.breaker.open(error),
             Err(_) => {}
