@@ -193,7 +193,8 @@ impl Operator {
         Ok(())
     }
 
-    /// Until it works: a database that is away or a schema that is too old says so in `/readyz` and in the log.
+    /// Until it works: a configuration or a spool (where it is the only home) that cannot be used says so in `/readyz` and in the
+    /// log. A database that is away keeps nobody waiting.
     async fn open_ledger(&self) -> Option<Ledger> {
         let config = ledger::Config::new(
             self.config.database.clone(),
