@@ -25,6 +25,7 @@ use super::{
     replay,
     spool::{ShownMark, Spool},
 };
+use crate::broken::{self, Variant};
 
 /// How long a commit may take before the same bytes go to the spool (design: the ledger's budget).
 pub(super) const BUDGET: Duration = Duration::from_millis(300);
@@ -93,6 +94,15 @@ pub(super) fn or_nowhere(entry: &Entry, kept: Result<Outcome, LedgerError>) -> R
     }
 }
 
+/// The same as another record, which only [`Variant::ReencodedOnRetry`] makes.
+fn a_moment_later(entry: Entry) -> Entry {
+    let Entry::Chained { record, snapshot } = &entry else { return entry };
+    let (at, later) = (record.envelope().at.0, record.envelope().at.0 + 1);
+    let bytes = record.bytes().replacen(&format!("\"at\":{at}"), &format!("\"at\":{later}"), 1);
+    let record = Record::read(&bytes, record.details().map(ToOwned::to_owned));
+    record.map_or_else(|_| entry.clone(), |record| Entry::Chained { record, snapshot: snapshot.clone() })
+}
+
 impl Beside {
     /// Needs no database that answers, and no spool that can be written: both are looked for in the background.
     pub(super) fn start(remote: Remote, dir: PathBuf, writer: String, budget: Duration) -> Self {
@@ -127,6 +137,9 @@ impl Beside {
                 Ok(Err(error)) if !error.is_about_the_database() => return Err(error),
                 Ok(Err(_)) => {}
                 Err(_) => shared.remote.missed(),
+            }
+            if broken::is(Variant::ReencodedOnRetry) {
+                return self.set_aside(a_moment_later(entry)).await;
             }
         }
         self.set_aside(entry).await

@@ -33,6 +33,7 @@ use crate::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
+    broken::{self, Variant},
     ledger::{
         Backend, Entry, Head, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
         protocol::{Database, PendingStep, ShowTests, Showing, after_append, may_clear_pending, show_tests},
@@ -200,6 +201,9 @@ impl Pass<'_> {
                     }
                     return tenant.shown.status.ledger.pending.clear();
                 }
+                (PendingStep::Keep, _) if broken::is(Variant::PendingClearedBeforeCommit) => {
+                    return tenant.shown.status.ledger.pending.clear();
+                }
                 (PendingStep::Keep, Database::Answered(reading)) => {
                     let missing = |record: &&Record| reading.missing.contains(&link(record.head()));
                     let missing: Vec<Record> = records.iter().filter(missing).cloned().collect();
@@ -286,6 +290,7 @@ impl Pass<'_> {
             };
             let showing = match outcome? {
                 Outcome::Durable(_) => Showing::Show,
+                Outcome::Adopt(_) if broken::is(Variant::AdoptedHeadNotShown) => Showing::Show,
                 Outcome::Away(certain) => after_append(certain, slots_left),
                 Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
                     let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
@@ -449,7 +454,8 @@ impl Pass<'_> {
         if is_bare {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
-            let is_buried = Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
+            let is_buried = !broken::is(Variant::ReleasedBeforeDurable)
+                && Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
             show::release(&self.context.client, &tenant.target, &self.object).await?;
             self.done.writes += 1 + u32::from(is_buried);
             if is_buried {

@@ -98,3 +98,18 @@ fn an_api_server_restored_to_before_anything_was_shown_goes_on_from_what_it_show
     assert_eq!(world.condition("LedgerSynced"), ("True".into(), "Spool".into()));
     world.verify();
 }
+
+#[test]
+fn a_record_that_was_shown_stands_whatever_the_epoch_of_the_next_one() {
+    let mut world = World::new();
+    let before = world.object();
+    world.pass();
+    // The next leader's watch does not show yet what the first one has shown.
+    world.start_operator_again();
+    world.later(1);
+    world.pass_as_of(&before);
+    assert!(matches!(world.ended, Some(Ended::Failed(_))), "{:?}", world.ended);
+    world.run();
+    assert_eq!(world.reasons(), ["Accepted", "AllReplicasReady"], "the later epoch took the place of what was shown");
+    world.verify();
+}
