@@ -53,7 +53,7 @@ fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
         assert!(world.server.was_cut(), "the life took fewer than {write} writes");
         assert_eq!(world.server.get(OBJECT), None, "cut at write {write}: it never came to its end");
         let again: Vec<_> = world.records().iter().map(gist).collect();
-        assert_eq!(again, told, "cut at write {write}");
+        assert_eq!(again, told, "told otherwise than undisturbed, cut at write {write}");
         assert_eq!(world.audit_entries(), entries, "cut at write {write}");
         world.verify();
     }
