@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench faults model-deep
+.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench faults variants model-deep
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ scenarios: ## what users keep, with real pods; 200 services; the same on files (
 
 faults: ## what Berth has to survive, row by row, ROW=6, LEVEL=real, SECONDS=3600, ALLOW_UNCOVERED=1 (real ones: root)
 	@ROW='$(ROW)' LEVEL='$(LEVEL)' BERTH_FAULT_SECONDS='$(SECONDS)' ALLOW_UNCOVERED='$(ALLOW_UNCOVERED)' e2e/faults/run
+
+variants: ## break the write path in twenty ways, and see a test notice each (under a minute after its build), VARIANT=NAME
+	@VARIANT='$(VARIANT)' e2e/faults/variants
 
 bench: ## measure apply to Running, Berth's share of it, and 200 services at once (root; brings the cluster up)
 	@e2e/bench/run

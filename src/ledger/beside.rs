@@ -23,6 +23,7 @@ use super::{
     shared::{Counters, Shared, Shelf},
     spool::{ShownMark, Spool},
 };
+use crate::broken::{self, Variant};
 
 /// How long a commit may take before the same bytes go to the spool (design: the ledger's budget).
 pub(super) const BUDGET: Duration = Duration::from_millis(300);
@@ -51,6 +52,15 @@ pub(super) fn or_nowhere(entry: &Entry, kept: Result<Outcome, LedgerError>) -> R
         Err(LedgerError::Connecting) if is_chained => Ok(Outcome::Away(Certain::Nowhere)),
         kept => kept,
     }
+}
+
+/// The same as another record, which only [`Variant::ReencodedOnRetry`] makes.
+fn a_moment_later(entry: Entry) -> Entry {
+    let Entry::Chained { record, snapshot } = &entry else { return entry };
+    let (at, later) = (record.envelope().at.0, record.envelope().at.0 + 1);
+    let bytes = record.bytes().replacen(&format!("\"at\":{at}"), &format!("\"at\":{later}"), 1);
+    let record = Record::read(&bytes, record.details().map(ToOwned::to_owned));
+    record.map_or_else(|_| entry.clone(), |record| Entry::Chained { record, snapshot: snapshot.clone() })
 }
 
 impl Beside {
@@ -87,6 +97,9 @@ impl Beside {
                 Ok(Err(error)) if !error.is_about_the_database() => return Err(error),
                 Ok(Err(_)) => {}
                 Err(_) => shared.remote.missed(),
+            }
+            if broken::is(Variant::ReencodedOnRetry) {
+                return self.set_aside(a_moment_later(entry)).await;
             }
         }
         self.set_aside(entry).await

@@ -19,6 +19,7 @@ use super::{
     shared::{Rewound, Shared},
     spool::{self, Progress, Spool},
 };
+use crate::broken::{self, Variant};
 
 /// Entries in one import.
 const STRETCH: usize = 1000;
@@ -147,7 +148,8 @@ async fn replay(shared: &Shared, spool: &Spool) -> bool {
             return true;
         }
         let run = run.get_or_insert_with(|| Run::new(left));
-        let stretch = match spool.after(progress.acknowledged, STRETCH).await {
+        let from = progress.acknowledged + u64::from(broken::is(Variant::ReplayFromWrongOffset));
+        let stretch = match spool.after(from, STRETCH).await {
             Ok(stretch) => stretch,
             Err(error) => {
                 warn!(reason = error.reason(), error = error.explain(), "the spool cannot be read; trying again");

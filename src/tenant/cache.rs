@@ -20,6 +20,8 @@ use kube_runtime::{
 };
 use tokio::sync::watch;
 
+use crate::broken::{self, Variant};
+
 /// How many deletions are remembered: an answer to a write is late by milliseconds.
 const GONE: usize = 256;
 
@@ -71,6 +73,7 @@ where
         let written = self.written().objects.get(key).cloned();
         match (watched, written) {
             (Some(watched), Some(written)) if version(&*written) <= version(&*watched) => Some(watched),
+            (watched @ Some(_), _) if broken::is(Variant::StaleCacheTrusted) => watched,
             (watched, None) => watched,
             (_, written) => written,
         }
@@ -112,10 +115,10 @@ where
                 }
                 written.gone.push_back((key, version(object)));
             }
-            Event::Init => {}
+            Event::Init if !broken::is(Variant::AbsenceFromIncompleteList) => {}
             // What a complete list does not hold is gone, whatever we wrote before it was made; what we write while it
             // is being made comes as an event afterwards, and costs one more look at worst.
-            Event::InitDone => {
+            Event::Init | Event::InitDone => {
                 self.written().objects.clear();
                 self.complete.send_replace(true);
             }
@@ -196,6 +199,24 @@ mod tests {
         for waiter in waiting {
             tokio::time::timeout(std::time::Duration::from_secs(5), waiter).await.unwrap().unwrap();
         }
+    }
+
+    #[test]
+    fn a_list_that_has_only_begun_says_of_nothing_that_it_is_absent() {
+        let (reader, mut writer) = store();
+        let cache = Cache::new(reader);
+        let mut tell = |event: Event<Namespace>| {
+            writer.apply_watcher_event(&event);
+            cache.heard(&event);
+        };
+        tell(Event::Init);
+        assert!(!*cache.complete.borrow(), "an incomplete list lets a pass begin");
+        tell(Event::InitDone);
+        cache.wrote(namespace("5"));
+        tell(Event::Init);
+        assert!(cache.get(&ObjectRef::new("a")).is_some(), "an incomplete list says that it is gone");
+        tell(Event::InitDone);
+        assert!(cache.get(&ObjectRef::new("a")).is_none(), "a complete one may");
     }
 
     #[test]

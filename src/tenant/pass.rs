@@ -36,6 +36,7 @@ use crate::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
+    broken::{self, Variant},
     ledger::{
         Backend, Entry, Head, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
         protocol::{Database, PendingStep, ShowTests, Showing, after_append, may_clear_pending, show_tests},
@@ -222,6 +223,9 @@ impl Pass<'_> {
                     }
                     return tenant.shown.status.ledger.pending.clear();
                 }
+                (PendingStep::Keep, _) if broken::is(Variant::PendingClearedBeforeCommit) => {
+                    return tenant.shown.status.ledger.pending.clear();
+                }
                 (PendingStep::Keep, Database::Answered(reading)) => {
                     let missing = |record: &&Record| reading.missing.contains(&link(record.head()));
                     let missing: Vec<Record> = records.iter().filter(missing).cloned().collect();
@@ -308,6 +312,7 @@ impl Pass<'_> {
             };
             let showing = match outcome? {
                 Outcome::Durable(_) => Showing::Show,
+                Outcome::Adopt(_) if broken::is(Variant::AdoptedHeadNotShown) => Showing::Show,
                 Outcome::Away(certain) => after_append(certain, slots_left),
                 Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
                     let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
@@ -473,7 +478,8 @@ impl Pass<'_> {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
             let began = Instant::now();
-            let is_buried = Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
+            let is_buried = !broken::is(Variant::ReleasedBeforeDurable)
+                && Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
             show::release(&self.context.client, &tenant.target, &self.object).await?;
             debug!(uid = %tenant.target.uid, ledger_us = began.elapsed().as_micros(), is_buried, "let go");
             self.done.writes += 1 + u32::from(is_buried);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Stone, TombstoneError, all, remove};
 use crate::{
     api::TenantContainer,
+    broken::{self, Variant},
     ledger::{
         Entry, Hash, Head, Ledger, LedgerError, Micros, Record, ShownMark, Target, head, link,
         protocol::{
@@ -85,7 +86,7 @@ async fn bury(
         };
         match may_remove_tombstone(&marked, Some(&missing), mark) {
             TombstoneStep::Keep => return Ok(false),
-            TombstoneStep::Import(links) => {
+            TombstoneStep::Import(links) if !broken::is(Variant::TombstoneRemovedEarly) => {
                 let wanted = |record: &&Record| links.iter().any(|link| head(link) == record.head());
                 let there: Vec<Record> = records.iter().filter(wanted).cloned().collect();
                 if there.is_empty() || !ledger.bring(target, &there).await? {
@@ -104,7 +105,7 @@ async fn bury(
                     return Ok(false);
                 }
             }
-            TombstoneStep::Remove => {
+            TombstoneStep::Import(_) | TombstoneStep::Remove => {
                 remove(client, namespace, map).await?;
                 return Ok(true);
             }

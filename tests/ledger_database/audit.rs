@@ -81,7 +81,7 @@ async fn an_operation_that_is_told_again_is_there_as_it_was_told_first() {
         for again in [retold(&told, "Restart", now()), retold(&told, "Changed", at), retold(&told, "X", another_month)]
         {
             let answer = ledger.submit(again).await.unwrap();
-            assert_eq!(answer, adopt(&told));
+            assert_eq!(answer, adopt(&told), "another account stands, and nobody is told");
             let Outcome::Adopt(adopted) = answer else { panic!() };
             assert_eq!(adopted.details(), record_of(&told).details());
         }

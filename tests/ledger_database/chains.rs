@@ -165,7 +165,7 @@ async fn entries_of_one_object_at_once_stay_in_order() {
         [State::Pending, State::Running, State::Paused].into_iter().map(|state| object.step(state)).collect();
     let answers = futures::future::join_all(entries.into_iter().map(|entry| ledger.submit(entry))).await;
     for answer in answers {
-        assert_eq!(answer.unwrap(), DURABLE);
+        assert_eq!(answer.unwrap(), DURABLE, "written in another order");
     }
     assert_eq!(database.number("SELECT sequence FROM berth.ledger_heads").await, 3);
 }

@@ -57,6 +57,26 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
 }
 
 #[tokio::test]
+async fn what_the_server_refuses_at_its_commit_is_never_called_durable() {
+    let (database, _proxy, home) = behind_a_proxy().await;
+    database
+        .execute(
+            "CREATE FUNCTION berth.refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$;
+             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON berth.ledger_heads DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION berth.refuse()",
+        )
+        .await;
+    let entry = Object::new("db").step(State::Pending);
+    let answer = home.submit(entry.clone()).await;
+    assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 0);
+    assert!(matches!(answer, Err(LedgerError::DiskFull { .. })), "called durable, and it is not there: {answer:?}");
+    database.execute("DROP TRIGGER refuse ON berth.ledger_heads").await;
+    assert_eq!(until_answered(&home, &entry).await, (DURABLE, 0));
+    assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 1);
+}
+
+#[tokio::test]
 async fn a_lost_answer_followed_by_another_objects_entry_is_no_rewind() {
     let (database, proxy, home) = behind_a_proxy().await;
     let (mut lost, mut other) = (Object::new("lost"), Object::new("other"));

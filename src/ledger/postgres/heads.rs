@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{failure::Failure, time::Timestamptz};
 use crate::{
+    broken::{self, Variant},
     ledger::{
         error::LedgerError,
         hash::Hash,
@@ -63,7 +64,7 @@ pub(super) fn judge(record: &Record, head: Option<HeadRow>) -> Standing {
     let envelope = record.envelope();
     if row.head.hash == record.hash() {
         Standing::Last
-    } else if record.follows(row.head) {
+    } else if record.follows(row.head) || broken::is(Variant::HeadMovedWithoutCompare) {
         Standing::Next
     } else if row.head.sequence == envelope.seq && row.prev == envelope.prev {
         Standing::Sibling(row)

@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 
+use crate::broken::{self, Variant};
+
 /// CRC-32C (Castagnoli), as iSCSI and ext4 use it.
 const CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
@@ -171,8 +173,9 @@ fn read_frame_numbered(bytes: &[u8], position: usize, numbers: std::ops::RangeIn
     digest.update(&header[..20]);
     digest.update(payload);
     let frame = Frame { carries, number, payload };
-    let whole = digest.finalize() == u32::from_le_bytes(array(header, 20)?) && frame.numbers().is_some();
-    whole.then_some(frame)
+    let fits =
+        digest.finalize() == u32::from_le_bytes(array(header, 20)?) || broken::is(Variant::TornRecordTakenAsWhole);
+    (fits && frame.numbers().is_some()).then_some(frame)
 }
 
 /// What a walk over a segment's bytes meets, in their order.

@@ -53,7 +53,7 @@ fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
         assert!(world.server.was_cut(), "the life took fewer than {write} writes");
         assert_eq!(world.server.get(OBJECT), None, "cut at write {write}: it never came to its end");
         let again: Vec<_> = world.records().iter().map(gist).collect();
-        assert_eq!(again, told, "cut at write {write}");
+        assert_eq!(again, told, "told otherwise than undisturbed, cut at write {write}");
         assert_eq!(world.audit_entries(), entries, "cut at write {write}");
         world.verify();
     }
@@ -96,5 +96,20 @@ fn an_api_server_restored_to_before_anything_was_shown_goes_on_from_what_it_show
     assert_eq!(world.reasons()[before..], ["ApiRewound", "Accepted", "AllReplicasReady"]);
     assert_eq!(world.object()["status"]["phase"], "Running");
     assert_eq!(world.condition("LedgerSynced"), ("True".into(), "Spool".into()));
+    world.verify();
+}
+
+#[test]
+fn a_record_that_was_shown_stands_whatever_the_epoch_of_the_next_one() {
+    let mut world = World::new();
+    let before = world.object();
+    world.pass();
+    // The next leader's watch does not show yet what the first one has shown.
+    world.start_operator_again();
+    world.later(1);
+    world.pass_as_of(&before);
+    assert!(matches!(world.ended, Some(Ended::Failed(_))), "{:?}", world.ended);
+    world.run();
+    assert_eq!(world.reasons(), ["Accepted", "AllReplicasReady"], "the later epoch took the place of what was shown");
     world.verify();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::objects::{CLAIMS, OBJECT, World, waiting};
+use super::objects::{CLAIMS, Ended, OBJECT, World, waiting};
 use crate::lifecycle::{State, Transition};
 
 const RUNNING: [State; 2] = [State::Pending, State::Running];
@@ -285,4 +285,14 @@ proptest! {
         }
         world.verify();
     }
+}
+
+#[test]
+fn a_pass_that_begins_before_the_watch_has_told_of_the_last_one_writes_nothing() {
+    let mut world = World::new();
+    world.pass();
+    let writes = world.server.writes().len();
+    world.pass_unheard();
+    assert_eq!(world.server.writes()[writes..], [] as [&str; 0], "written again: an older state was believed");
+    assert!(matches!(world.ended, Some(Ended::Done(_))), "{:?}", world.ended);
 }

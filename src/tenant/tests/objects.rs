@@ -324,6 +324,17 @@ impl World {
     /// One pass over the object, if it is still there.
     pub(super) fn pass(&mut self) {
         self.operator.catch_up(&self.server);
+        self.pass_unheard();
+    }
+
+    /// One pass over the object as it was; its watch is behind.
+    pub(super) fn pass_as_of(&mut self, before: &Value) {
+        self.operator.catch_up_with(&self.server, Some(before));
+        self.pass_unheard();
+    }
+
+    /// One pass, and no watch has told of anything since the last.
+    pub(super) fn pass_unheard(&mut self) {
         let Some(object) = self.server.get(OBJECT) else { return };
         let (object, context) = (self::object(&object), &self.operator.context);
         let ended = self.runtime.block_on(async {
@@ -501,10 +512,14 @@ impl Operator {
     }
 
     fn catch_up(&mut self, server: &Server) {
+        self.catch_up_with(server, server.get(OBJECT).as_ref());
+    }
+
+    fn catch_up_with(&mut self, server: &Server, tenant: Option<&Value>) {
         for feed in &mut self.feeds {
             feed(server);
         }
-        for event in events(server.get(OBJECT).as_ref().map(object)) {
+        for event in events(tenant.map(object)) {
             self.tenants.apply_watcher_event(&event);
             self.context.rivals.heard(&event);
             self.context.tenants.heard(&event);

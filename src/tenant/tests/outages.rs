@@ -89,7 +89,7 @@ fn what_happens_while_the_database_is_away_is_in_it_afterwards(#[case] from: usi
     assert_eq!(world.server.list(TOMBSTONES).len(), 1);
     assert!(told(&database).len() < states.len());
     settled(&mut world, &database, "away");
-    assert_eq!((told(&database), database.audit_entries()), (states, audit));
+    assert_eq!((told(&database), database.audit_entries()), (states, audit), "replay has left something out");
     assert!(database.closed(CLUSTER, UID.parse().unwrap()).is_some(), "its end is known to be one");
 }
 
@@ -178,8 +178,24 @@ fn an_answer_of_the_database_that_is_lost_at_any_write_doubles_nothing() {
             settled(&mut world, &database, &what);
             assert_eq!(told(&database), states, "{what}");
             assert_eq!(database.audit_entries(), audit, "{what}");
+            assert_eq!(database.records().len(), database.line().len(), "{what}: a record is there twice");
         }
     }
+}
+
+#[test]
+fn what_only_the_status_carries_stays_there_until_the_database_has_it() {
+    let database = Database::default();
+    let mut world = World::without_spool(&database);
+    database.set(Weather::Away);
+    world.run();
+    assert_eq!(world.object()["status"]["ledger"]["pending"].as_array().unwrap().len(), 2);
+    database.set(Weather::Fair);
+    world.settle_ledger();
+    let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
+    assert_eq!(reasons, ["Accepted", "AllReplicasReady"], "gone from the status, and in no home");
+    assert_eq!(world.object()["status"]["ledger"]["pending"], json!([]));
+    world.verify_database(&database, "carried by the status alone");
 }
 
 #[test]
@@ -194,13 +210,14 @@ fn without_database_and_spool_the_status_carries_everything() {
     world.run();
     world.run();
     assert_eq!(world.server.get(OBJECT), None, "deleting waits for neither");
-    assert_eq!(world.server.list(TOMBSTONES).len(), 1);
+    assert_eq!(world.server.list(TOMBSTONES).len(), 1, "released, and nothing else carries its last records");
     database.set(Weather::Fair);
     world.repair_spool();
     world.settle_ledger();
     assert_eq!(world.server.list(TOMBSTONES), Vec::<Value>::new());
     let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
-    assert_eq!(reasons, ["Accepted", "AllReplicasReady", "Draining", "ScaledToZero", "Deleted"]);
+    let whole = ["Accepted", "AllReplicasReady", "Draining", "ScaledToZero", "Deleted"];
+    assert_eq!(reasons, whole, "the tombstone is gone, and the database lacks what it carried");
     world.verify_database(&database, "without a spool");
 }
 

@@ -34,10 +34,13 @@ use super::{
     probe,
     way::Way,
 };
-use crate::ledger::{
-    entry::{Backend, Entry, Outcome},
-    error::LedgerError,
-    record::Micros,
+use crate::{
+    broken::{self, Variant},
+    ledger::{
+        entry::{Backend, Entry, Outcome},
+        error::LedgerError,
+        record::Micros,
+    },
 };
 
 /// The most entries in one transaction. Measured: beyond 1,000 rows a batch is not faster, only later.
@@ -414,11 +417,17 @@ fn answer_all(items: Vec<Item>, error: &LedgerError) {
 
 /// Takes the second half away; none of a single item.
 fn halve(part: &mut Vec<Item>) -> Option<Vec<Item>> {
+    if broken::is(Variant::BadBatchThrownAway) {
+        part.clear();
+    }
     (part.len() > 1).then(|| part.split_off(part.len() / 2))
 }
 
 /// The next batch: in order, each object once; a second entry of one waits for the next. What nobody waits for is left out.
 fn take(waiting: &mut VecDeque<Work>) -> Vec<Item> {
+    if broken::is(Variant::WritesSwapped) && waiting.len() > 1 {
+        waiting.swap(0, 1);
+    }
     let mut objects = HashSet::new();
     let (mut batch, mut later) = (Vec::with_capacity(waiting.len()), VecDeque::new());
     // Who stopped waiting has put his entry elsewhere by now, and a spool will bring it.

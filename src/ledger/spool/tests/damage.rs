@@ -32,7 +32,7 @@ async fn a_flipped_bit_in_the_last_8_kib_costs_at_most_its_own_frame() {
         flipped[at] ^= 1 << (at % 8);
         let hit = |&(_, start, end): &(u64, usize, usize)| (start..end).contains(&at);
         let expected: Vec<_> = before.iter().filter(|frame| !hit(frame)).copied().collect();
-        assert_eq!(numbers(&flipped), expected, "bit {} of byte {at}", at % 8);
+        assert_eq!(numbers(&flipped), expected, "a damaged frame was read: bit {} of byte {at}", at % 8);
     }
     // Through the whole way: opened, named, kept aside, written on.
     for hit in [4, 8] {

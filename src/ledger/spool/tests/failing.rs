@@ -197,7 +197,7 @@ async fn everyone_who_waits_gets_the_error_and_the_tail_says_what_it_lost() {
     spool.keep(sample.step()).await.unwrap();
     disk.left.store(0, Ordering::SeqCst);
     let answers = futures::future::join_all((2..50).map(|n| spool.keep(Sample::new(n).step()))).await;
-    assert!(answers.iter().all(Result::is_err));
+    assert!(answers.iter().all(Result::is_err), "called durable by a disk that fails: {answers:?}");
     // It waits for the disk, and what does not fit is counted.
     let big = vec![sample.step(); 500];
     let mut sent = 0;

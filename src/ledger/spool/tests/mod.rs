@@ -21,6 +21,7 @@ mod damage;
 mod failing;
 mod home;
 mod measure;
+mod power;
 mod state_files;
 mod trim;
 
