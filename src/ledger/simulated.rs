@@ -495,8 +495,9 @@ impl Tables {
                 let ends = record.envelope().to == Some(State::Deleted)
                     || self.heads.get(&chain(&record)).is_some_and(|row| row.closed.is_some());
                 if record.follows(head) && !ends {
-                    let known = self.records.get(&key(&record)).cloned();
+                    let (known, chain) = (self.records.get(&key(&record)).cloned(), chain(&record));
                     self.add(known.unwrap_or(record));
+                    self.go_on(chain);
                 } else if new {
                     self.records.insert(key(&record), record);
                 }
@@ -525,9 +526,24 @@ impl Tables {
         }
         let Some(record) = self.get(chain, to).cloned() else { return false };
         self.add(record);
-        if let Some(row) = self.heads.get_mut(&chain) {
-            row.closed = closed;
+        match (self.heads.get_mut(&chain), closed) {
+            (Some(row), Some(_)) => row.closed = closed,
+            _ => self.go_on(chain),
         }
         true
+    }
+
+    /// A head that was moved late goes on over stored records that follow it, as long as no two claim a place, and not onto
+    /// an ending.
+    fn go_on(&mut self, chain: Chain) {
+        while let Some(row) = self.heads.get(&chain).copied().filter(|row| row.closed.is_none()) {
+            let place = (chain, row.head.sequence + 1, [0; 32])..(chain, row.head.sequence + 2, [0; 32]);
+            let mut next =
+                self.records.range(place).map(|(_, record)| record).filter(|record| record.follows(row.head));
+            match (next.next().cloned(), next.next()) {
+                (Some(only), None) if only.envelope().to != Some(State::Deleted) => self.add(only),
+                _ => return,
+            }
+        }
     }
 }

@@ -203,7 +203,7 @@ async fn an_ending_tells_who_descends_from_whom() {
     let stray = before.record(State::Pending, now());
     let unknown = ending(stray.head()).await;
     assert_eq!((unknown.stored, unknown.descent), (false, Descent::Apart));
-    assert!(home.head_follows(CLUSTER, uid, Some(object.head), records[0].head()).await.unwrap());
+    assert!(home.put_head(CLUSTER, uid, Some(object.head), records[0].head(), 1).await.unwrap());
     assert_eq!(ending(object.head).await.descent, Descent::HeadPrecedes);
     database.execute("DELETE FROM berth.container_status_history WHERE sequence = 2").await;
     assert_eq!(ending(object.head).await.descent, Descent::Apart, "a gap hides it");

@@ -340,3 +340,19 @@ async fn bare_batches(entries: &[Entry]) -> Duration {
     }
     took
 }
+
+#[tokio::test]
+async fn a_head_that_follows_the_status_goes_on_over_what_was_stored_behind_it() {
+    let (_database, home) = home().await;
+    let mut object = Object::new("db");
+    home.submit(object.step(State::Pending)).await.unwrap();
+    let mut loser = object.clone();
+    home.submit(loser.step(State::Failed)).await.unwrap();
+    let shown = object.step(State::Running);
+    let next = object.step(State::Paused);
+    home.import(vec![next.clone(), shown.clone()]).await.unwrap();
+    assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, loser.head, "beside its line");
+    assert!(home.head_follows(CLUSTER, object.uid, Some(loser.head), record_of(&shown).head()).await.unwrap());
+    // One ahead of what is shown, so that it is adopted; not behind.
+    assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, record_of(&next).head());
+}

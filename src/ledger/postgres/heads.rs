@@ -93,6 +93,12 @@ pub(super) struct End {
 }
 
 impl End {
+    /// For [`catch_up`], which asks for no more of it.
+    pub(super) fn at(chain: Key, head: Head) -> Self {
+        let row = HeadRow { head, prev: Hash::GENESIS, at: Micros(0), closed: false };
+        Self { chain, row, epoch: 0, state: None }
+    }
+
     fn of(record: &Record) -> Self {
         let envelope = record.envelope();
         let row = HeadRow { head: record.head(), prev: envelope.prev, at: envelope.at, closed: false };

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use super::{
     bounds::{CALL, timed_out},
     failure::Failure,
-    heads::Key,
+    heads::{self, End, Key},
 };
 use crate::ledger::{error::LedgerError, record::Head};
 
@@ -23,15 +23,19 @@ pub(super) async fn put(
     closed_epoch: Option<u64>,
 ) -> Result<bool, LedgerError> {
     bounded(async {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = pool.begin().await.map_err(failed)?;
         let moved = match from {
-            Some(from) => replace(&mut transaction, chain, from, to, closed_epoch).await?,
-            None => begin(&mut transaction, chain, to, closed_epoch).await?,
+            Some(from) => replace(&mut transaction, chain, from, to, closed_epoch).await.map_err(failed)?,
+            None => begin(&mut transaction, chain, to, closed_epoch).await.map_err(failed)?,
         };
-        if moved {
-            follow(&mut transaction, chain).await?;
+        if moved && closed_epoch.is_none() {
+            // As in an import: what was stored before the head came here and follows it is one ahead, not behind.
+            heads::catch_up(&mut transaction, &[End::at(chain, to)]).await?;
         }
-        Transaction::<Postgres>::commit(transaction).await?;
+        if moved {
+            follow(&mut transaction, chain).await.map_err(failed)?;
+        }
+        Transaction::<Postgres>::commit(transaction).await.map_err(failed)?;
         Ok(moved)
     })
     .await
@@ -117,15 +121,20 @@ pub(super) async fn close(pool: &PgPool, (cluster, uid): Key, terminal: Head, ep
         .bind(terminal.hash.as_bytes())
         .bind(epoch.cast_signed())
         .execute(pool)
-        .await?;
+        .await
+        .map_err(failed)?;
         Ok(closed.rows_affected() == 1)
     })
     .await
 }
 
-async fn bounded(work: impl Future<Output = Result<bool, sqlx::Error>>) -> Result<bool, LedgerError> {
+async fn bounded(work: impl Future<Output = Result<bool, Failure>>) -> Result<bool, LedgerError> {
     match tokio::time::timeout(CALL, work).await {
-        Ok(done) => done.map_err(|error| Failure::new(DOING, error).into_error(DOING)),
+        Ok(done) => done.map_err(|failure| failure.into_error(DOING)),
         Err(_) => Err(timed_out(DOING)),
     }
+}
+
+fn failed(error: sqlx::Error) -> Failure {
+    Failure::new(DOING, error)
 }

@@ -2,10 +2,6 @@
 //! decides (docs/ledger.md, "The fault matrix", row 18 at the simulated level).
 //!
 //! `BERTH_SCHEDULES=N` runs so many schedules, `BERTH_SEED=S` begins with that seed; a failure names its own.
-//!
-//! `BERTH_WHOLE=1` also restores the database while there are two leaders. That is known to end, about once in 150
-//! schedules, with a record that was never shown behind a head that has followed the status: `berth verify` calls it
-//! `head-behind` (docs/ledger.md, "What is built, and what is not yet").
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Instant};
 
@@ -61,7 +57,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
     let database = Database::default();
     let mut world = World::beside(&database);
     let mut other: Option<Leader> = None;
-    let (mut restored, mut image, whole) = (false, 1, setting("BERTH_WHOLE", 0) == 1);
+    let (mut restored, mut image) = (false, 1);
     for _ in 0..STEPS {
         let step = dice.u32(0..100);
         match step {
@@ -97,7 +93,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
                 let how = [Cut::Before, Cut::After, Cut::Lost][dice.usize(0..3)];
                 world.server.cut_after(dice.usize(0..6), how);
             }
-            90..94 if whole || !restored => {
+            90..94 => {
                 tally.faults += 1;
                 match &mut other {
                     Some(other) => world.swap(other),
@@ -109,7 +105,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
                 database.back_up();
                 restored = true;
             }
-            98 if restored && (other.is_none() || whole) => {
+            98 if restored => {
                 tally.faults += 1;
                 database.restore();
             }

@@ -238,6 +238,7 @@ impl Config {
                     && stored
                 {
                     s.move_head(to, None, overtaken);
+                    s.head_goes_on();
                 }
             }
             Action::Show(at) => self.show(s, at),
