@@ -305,13 +305,18 @@ impl Pass<'_> {
             let record = draft.clone().seal(seal, tenant.shown.head);
             let snapshot = record::snapshot(tenant, observed, state, record.head(), seal.epoch, now);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
+            let rewinds = *self.context.ledger.rewinds().borrow();
             let outcome = if aside {
                 self.context.ledger.set_aside(entry).await
             } else {
                 self.context.ledger.submit(entry).await
             };
             let showing = match outcome? {
-                Outcome::Durable(_) => Showing::Show,
+                Outcome::Durable(_) => {
+                    // It was taken behind what is shown: nothing has to be compared.
+                    self.context.told.agreed(tenant.target.uid, rewinds);
+                    Showing::Show
+                }
                 Outcome::Adopt(_) if broken::is(Variant::AdoptedHeadNotShown) => Showing::Show,
                 Outcome::Away(certain) => after_append(certain, slots_left),
                 Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
