@@ -42,8 +42,7 @@ pub(super) struct Beside {
 }
 
 /// Where the spool itself fails, a record of a chain can still be carried by the status that shows it (rule 2).
-pub(super) fn or_nowhere(entry: &Entry, kept: Result<Outcome, LedgerError>) -> Result<Outcome, LedgerError> {
-    let is_chained = matches!(entry, Entry::Chained { .. } | Entry::Carried { .. });
+pub(super) fn or_nowhere(is_chained: bool, kept: Result<Outcome, LedgerError>) -> Result<Outcome, LedgerError> {
     match kept {
         Err(error @ LedgerError::Spool { .. }) if is_chained => {
             warn!(reason = error.reason(), error = error.explain(), "only the status can carry a record");
@@ -108,8 +107,8 @@ impl Beside {
     /// Keeps an entry without the database.
     pub(super) async fn set_aside(&self, entry: Entry) -> Result<Outcome, LedgerError> {
         let counters = &self.shared.counters;
-        let kept = self.shared.shelf.keep(entry.clone()).await;
-        match or_nowhere(&entry, kept)? {
+        let is_chained = entry.is_chained();
+        match or_nowhere(is_chained, self.shared.shelf.keep(entry).await)? {
             Outcome::Durable(_) => {
                 counters.spooled.fetch_add(1, Ordering::Relaxed);
                 Ok(Outcome::Away(Certain::Spool))

@@ -122,7 +122,7 @@ impl Ledger {
         check(&entry)?;
         match &self.home {
             Home::Database(home) => home.submit(entry).await,
-            Home::Spool(spool) => beside::or_nowhere(&entry.clone(), spool.submit(entry).await),
+            Home::Spool(spool) => beside::or_nowhere(entry.is_chained(), spool.submit(entry).await),
         }
     }
 
@@ -131,7 +131,7 @@ impl Ledger {
         check(&entry)?;
         match &self.home {
             Home::Database(home) => home.set_aside(entry).await,
-            Home::Spool(spool) => beside::or_nowhere(&entry.clone(), spool.keep(entry).await),
+            Home::Spool(spool) => beside::or_nowhere(entry.is_chained(), spool.keep(entry).await),
         }
     }
 

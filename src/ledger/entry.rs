@@ -47,6 +47,13 @@ pub enum Entry {
     Usage(Usage),
 }
 
+impl Entry {
+    /// Whether it is a record of a chain.
+    pub(in crate::ledger) const fn is_chained(&self) -> bool {
+        matches!(self, Self::Chained { .. } | Self::Carried { .. })
+    }
+}
+
 /// One sample (table `container_resource_usage`). Cluster, container, resource and time are its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
