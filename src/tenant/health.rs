@@ -11,6 +11,10 @@ use super::{
 };
 use crate::{api::Quantity, ledger::Micros, lifecycle::State};
 
+/// How far two clocks may be apart, in microseconds. What began later than that from now was told by a clock that has been
+/// set back since: nobody waits for that moment to come again.
+pub(super) const MAX_SKEW: i64 = 60_000_000;
+
 /// How long the scheduler may find no node before that is a failure, in microseconds: claims are bound and nodes are
 /// added in that time.
 const UNSCHEDULABLE_GRACE: i64 = 10_000_000;
@@ -129,7 +133,9 @@ impl Health {
     fn judge(&mut self, ordinal: i32, pod: &PodView, failed_before: bool, now: Micros) {
         let seen = &pod.seen;
         if let Some((since, message)) = &seen.unschedulable {
-            let until = since.as_ref().map_or(now.0, |since| time(since).0 + UNSCHEDULABLE_GRACE);
+            let since =
+                since.as_ref().map(|since| time(since).0).filter(|since| *since <= now.0.saturating_add(MAX_SKEW));
+            let until = since.map_or(now.0, |since| since + UNSCHEDULABLE_GRACE);
             if until <= now.0 {
                 self.fail("Unschedulable", format!("replica {ordinal} fits on no node: {message}"));
             } else {

@@ -26,7 +26,7 @@ use super::{
     health::{Failure, Trouble},
     mounts,
     observe::Observed,
-    plan::{self, Hop, Standing, Verdict},
+    plan::{self, Standing, Verdict},
     record, requests, show,
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
@@ -38,7 +38,7 @@ use crate::{
     },
     broken::{self, Variant},
     ledger::{
-        Backend, Entry, Head, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
+        Backend, Draft, Entry, Head, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
         protocol::{Database, PendingStep, ShowTests, Showing, after_append, may_clear_pending, show_tests},
         visible,
     },
@@ -101,19 +101,18 @@ impl Pass<'_> {
         let mut observed = self.context.caches.observe(&tenant);
         mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
         // Side by side: children never wait for the ledger, and what they were before decides what the request is called.
-        let request = requests::new(&tenant, &observed);
-        let (brought, noted) = join(self.bring(&tenant, &mut observed), self.note(&tenant, request)).await;
+        let before = observed.clone();
+        let (brought, begun) = join(self.bring(&tenant, &mut observed), self.begin(&tenant, &before)).await;
         let mut brought = brought?;
         self.done.writes += brought.writes;
-        match noted {
+        let Begun { request, mut first } = begun?;
+        match request {
             Ok(None) => {}
             Ok(Some(request)) => {
                 self.done.records += 1;
                 tenant.shown.status.operation = Some(request);
             }
-            // States do not wait for the audit: whoever shows them next tells of the request again.
-            Err(PassError::Ledger(error)) => self.unsaid = Some(error),
-            Err(other) => return Err(other),
+            Err(error) => self.unsaid = Some(error),
         }
         let mut kept = Ok(None);
         // Boxed, as all that is rare: a pass that needs none of it carries none of it.
@@ -123,11 +122,18 @@ impl Pass<'_> {
                 return self.remove(&tenant, &observed).await;
             }
             let verdict = plan::conclude(&tenant, &brought.course, &observed, brought.trouble.as_ref(), brought.now);
-            let Some(hop) = verdict.hop.as_ref().filter(|_| kept.is_ok()) else {
+            // What nobody saw is told before what follows from it.
+            let draft = record::unseen(&tenant).or_else(|| Some(record::transition(&tenant, verdict.hop.as_ref()?)));
+            let Some(draft) = draft.filter(|_| kept.is_ok()) else {
                 return self.settle(tenant, &observed, verdict, kept, brought.now).await;
             };
-            match self.record(&tenant, &observed, hop, brought.now).await {
+            let recorded = match first.take() {
+                Some(recorded) => recorded,
+                None => self.record(&tenant, &observed, draft, brought.now).await,
+            };
+            match recorded {
                 Ok(entered) => {
+                    self.done.records += entered.entries;
                     tenant = self.show_hop(tenant, &observed, entered, &verdict.standing).await?;
                     kept = Ok(Some(self.context.ledger.backend()));
                     brought = self.bring(&tenant, &mut observed).await?;
@@ -194,7 +200,7 @@ impl Pass<'_> {
             }
             Err(other) => return Err(other),
         };
-        let entered = Entered { record, carried: false, before: true };
+        let entered = Entered { record, carried: false, before: true, entries: 0 };
         let standing = Standing::OnTheWay { reason: "LedgerAhead", message: String::new() };
         self.show_hop(tenant, observed, entered, &standing).await
     }
@@ -257,15 +263,26 @@ impl Pass<'_> {
         Ok(Seal { cluster: self.context.cluster, epoch, at })
     }
 
-    /// A request that nobody has noted yet goes into the audit.
-    async fn note(
-        &self,
-        tenant: &Tenant,
-        request: Option<OperationStatus>,
-    ) -> Result<Option<OperationStatus>, PassError> {
-        let Some(request) = request else { return Ok(None) };
-        let seal = self.seal((self.context.clock)())?;
-        Ok(Some(audit::start(&self.context.ledger, tenant, request, seal).await?))
+    /// Tells the ledger what is known before the children are brought: the request, if nobody has noted it yet, and that a
+    /// new service is accepted, whatever its children will be.
+    async fn begin(&self, tenant: &Tenant, observed: &Observed) -> Result<Begun, PassError> {
+        let now = (self.context.clock)();
+        let request = match requests::new(tenant, observed) {
+            None => Ok(None),
+            Some(request) => audit::start(&self.context.ledger, tenant, request, self.seal(now)?).await.map(Some),
+        };
+        let first = match plan::first(tenant) {
+            None => None,
+            Some(hop) => {
+                let mut tenant = tenant.clone();
+                // States do not wait for the audit: whoever shows them next tells of the request again.
+                if let Ok(Some(request)) = &request {
+                    tenant.shown.status.operation = Some(request.clone());
+                }
+                Some(self.record(&tenant, observed, record::transition(&tenant, &hop), now).await)
+            }
+        };
+        Ok(Begun { request, first })
     }
 
     /// Notes what came of the request, if it is over.
@@ -286,12 +303,12 @@ impl Pass<'_> {
         Ok(outcome)
     }
 
-    /// Makes the hop durable. What comes back is the record to show: ours, or the one that the ledger had already.
+    /// Makes a record durable. What comes back is the record to show: ours, or the one that the ledger had already.
     async fn record(
-        &mut self,
+        &self,
         tenant: &Tenant,
         observed: &Observed,
-        hop: &Hop,
+        mut draft: Draft,
         now: Micros,
     ) -> Result<Entered, PassError> {
         let seal = self.seal(now)?;
@@ -299,7 +316,7 @@ impl Pass<'_> {
         if slots_left == 0 && !self.context.ledger.is_up() {
             return Err(disagree::full(tenant).into());
         }
-        let (mut draft, mut aside) = (record::transition(tenant, hop), false);
+        let mut aside = false;
         for _ in 0..MAX_WAYS {
             let state = draft.to.or(tenant.shown.state);
             let record = draft.clone().seal(seal, tenant.shown.head);
@@ -322,7 +339,9 @@ impl Pass<'_> {
                 Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
                     let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
                     match Box::pin(disagree::resolve(self.context, tenant, seal, present)).await? {
-                        Way::Show(record) => return Ok(Entered { record: *record, carried: false, before: true }),
+                        Way::Show(record) => {
+                            return Ok(Entered { record: *record, carried: false, before: true, entries: 0 });
+                        }
                         Way::Append { superseded: Some(head) } => draft = record::superseded(tenant, head),
                         Way::Append { superseded: None } => {}
                         Way::Aside => aside = true,
@@ -330,13 +349,13 @@ impl Pass<'_> {
                     continue;
                 }
             };
-            self.done.records += 1;
             self.context.told.note(&snapshot);
-            return match showing {
-                Showing::Show => Ok(Entered { record, carried: false, before: draft.kind != Kind::Transition }),
-                Showing::ShowCarried => Ok(Entered { record, carried: true, before: draft.kind != Kind::Transition }),
-                Showing::NotShown => Err(disagree::full(tenant).into()),
+            let carried = match showing {
+                Showing::Show => false,
+                Showing::ShowCarried => true,
+                Showing::NotShown => return Err(disagree::full(tenant).into()),
             };
+            return Ok(Entered { record, carried, before: draft.kind == Kind::Resolution, entries: 1 });
         }
         Err(PassError::Endless(tenant.target.to_string()))
     }
@@ -349,7 +368,7 @@ impl Pass<'_> {
         entered: Entered,
         standing: &Standing,
     ) -> Result<Tenant, PassError> {
-        let Entered { record, carried, before } = entered;
+        let Entered { record, carried, before, entries: _ } = entered;
         let standing = if before {
             // What led to it is not what was seen now.
             Standing::OnTheWay {
@@ -445,15 +464,20 @@ impl Pass<'_> {
             },
             _ => verdict.standing.clone(),
         };
-        let shown = status::of(&tenant, observed, &standing, kept, now);
-        if shown != before {
+        let mut shown = status::of(&tenant, observed, &standing, kept, now);
+        if error.is_some() && record::unseen(&tenant).is_some() {
+            // Else the next pass would not know that there was something which nobody saw.
+            shown.observed_generation = before.observed_generation;
+        }
+        let calm = status::calm_at(&tenant, &before, &shown, now);
+        if shown != before && calm.is_none() {
             let news = reason_of(&shown) != reason_of(&before);
             self.write_status(&tenant, &shown, ShowTests::Head).await?;
             if let (true, Standing::Stuck(failure)) = (news && verdict.hop.is_none(), &verdict.standing) {
                 self.publish(failure.reason, &failure.message, true);
             }
         }
-        if let Some(at) = verdict.look_again {
+        if let Some(at) = verdict.look_again.into_iter().chain(calm).min() {
             let wait = Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);
             self.done.look_again = self.done.look_again.min(wait);
         }
@@ -509,6 +533,14 @@ struct Brought {
     trouble: Option<Trouble>,
 }
 
+/// What the ledger was told of while the children were brought.
+struct Begun {
+    /// The request, if it is new.
+    request: Result<Option<OperationStatus>, LedgerError>,
+    /// The first record of a new service.
+    first: Option<Result<Entered, PassError>>,
+}
+
 /// A record that may be shown.
 struct Entered {
     record: Record,
@@ -516,6 +548,8 @@ struct Entered {
     carried: bool,
     /// The ledger has it from one that could not show it, or made it to name what happened to the chain.
     before: bool,
+    /// How many entries this pass has added for it.
+    entries: u32,
 }
 
 async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refusal) -> Result<Done, PassError> {

@@ -14,7 +14,7 @@ use crate::{
 use super::{
     build::{Shape, children},
     course::{Children, Course},
-    health::{Failure, Health, Severity, Trouble},
+    health::{Failure, Health, MAX_SKEW, Severity, Trouble},
     observe::Observed,
     requests,
     validate::Tenant,
@@ -83,15 +83,15 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
     let shape = match (tenant.goal, tenant.shown.state) {
         (Goal::Running, _) => running,
         (_, Some(State::Running)) => draining,
-        (_, Some(State::Paused)) if now < drained_at(tenant) => draining,
+        (_, Some(State::Paused)) if now < drained_at(tenant, now) => draining,
         (_, _) => stopped,
     };
     Course::Keep(Children { shape, all: children(tenant, shape), make_missing: tenant.goal != Goal::Deleted })
 }
 
 /// When a service that is being drained has drained.
-fn drained_at(tenant: &Tenant) -> Micros {
-    let since = tenant.shown.since.map_or(0, |since| since.0);
+fn drained_at(tenant: &Tenant, now: Micros) -> Micros {
+    let since = tenant.shown.since.filter(|since| since.0 <= now.0.saturating_add(MAX_SKEW)).map_or(0, |since| since.0);
     Micros(since.saturating_add(i64::from(tenant.spec.drain_seconds) * 1_000_000))
 }
 
@@ -109,7 +109,7 @@ pub fn conclude(
     let hop = hop(tenant, &seen);
     let state = hop.as_ref().map(|hop| hop.transition.to()).or(tenant.shown.state);
     let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
-        .then(|| drained_at(tenant))
+        .then(|| drained_at(tenant, now))
         .filter(|end| *end > now);
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
     let retry = trouble.map(|_| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
@@ -155,6 +155,18 @@ fn stands(course: &Course, observed: &Observed) -> bool {
         .is_some_and(|hash| observed.stateful_set.as_ref().and_then(|set| set.built_from()) == Some(hash))
 }
 
+/// What begins with the first pass over a service, whatever its children are.
+pub fn first(tenant: &Tenant) -> Option<Hop> {
+    let transition =
+        Transition::new(tenant.shown.state, State::Pending).ok().filter(|_| tenant.shown.state.is_none())?;
+    Some(Hop {
+        transition,
+        reason: "Accepted",
+        message: "accepted; its replicas are being made".to_owned(),
+        actor: tenant.request.actor.clone(),
+    })
+}
+
 fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
     let (shown, health) = (tenant.shown.state, &seen.health);
     let make = |to, reason, message: String, actor| {
@@ -164,7 +176,7 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
     let asked = || tenant.request.actor.clone();
     let next = next_hop(shown, tenant.goal).map(Transition::to);
     match (tenant.goal, shown) {
-        (_, None) => make(State::Pending, "Accepted", "accepted; its replicas are being made".to_owned(), asked()),
+        (_, None) => first(tenant),
         (_, Some(State::Deleted)) => None,
         (Goal::Running, Some(State::Pending | State::Paused)) => match seen.failure() {
             _ if seen.runs() => make(State::Running, "AllReplicasReady", health.sentence(), observed()),

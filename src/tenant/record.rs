@@ -43,6 +43,31 @@ pub fn transition(tenant: &Tenant, hop: &Hop) -> Draft {
     }
 }
 
+/// The draft that says what nobody saw: the object's generation has moved by more than the change that is worked on now, as
+/// it does while no operator looks, or when changes come faster than passes (rule 7). None where all of it was seen.
+pub fn unseen(tenant: &Tenant) -> Option<Draft> {
+    let state = tenant.shown.state.filter(|state| *state != State::Deleted)?;
+    let seen = tenant.shown.status.observed_generation;
+    let (first, last) = (seen + 1, tenant.generation - 1);
+    (seen > 0 && first <= last).then(|| Draft {
+        kind: Kind::Unobserved,
+        uid: tenant.target.uid,
+        from: Some(state),
+        to: Some(state),
+        reason: "ChangesUnseen".to_owned(),
+        actor: Actor::Unknown,
+        generation: tenant.generation,
+        operation: None,
+        details: json!({
+            MESSAGE: match last - seen {
+                1 => format!("one change was not seen: generation {last}"),
+                count => format!("{count} changes were not seen: generations {first} to {last}"),
+            },
+            "unseen": last - seen,
+        }),
+    })
+}
+
 /// The record on top of the ledger's `end`, where the API server shows an older state than the ledger has (rule 5). It names
 /// the shown head that it was made over, so that a pass which could not show it finds it again.
 pub fn api_rewound(tenant: &Tenant, end: &Record) -> Draft {

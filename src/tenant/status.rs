@@ -20,6 +20,9 @@ use crate::{
 /// The longest message of a condition, in characters (the API's limit is 32,768; people read one line).
 const MAX_MESSAGE: usize = 1_024;
 
+/// How long a service may have begun to start before its counts are shown, in microseconds.
+const CALM: i64 = 2_000_000;
+
 /// Where the records are, as far as this pass knows.
 #[derive(Clone, Copy, Debug)]
 pub enum Kept<'a> {
@@ -104,6 +107,29 @@ pub fn of(
         revision: before.revision.clone(),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
+}
+
+/// Until when a status that differs from the one before only in what it counts is not worth a write: a service that has just
+/// begun to start counts otherwise with every pod, and the state that follows says it all.
+///
+/// None where it is not so, or no longer.
+pub fn calm_at(
+    tenant: &Tenant,
+    before: &TenantContainerStatus,
+    after: &TenantContainerStatus,
+    now: Micros,
+) -> Option<Micros> {
+    let uncounted = |status: &TenantContainerStatus| {
+        let mut status = TenantContainerStatus { replicas: 0, ready_replicas: 0, ..status.clone() };
+        for condition in status.conditions.iter_mut().filter(|condition| condition.type_ != "LedgerSynced") {
+            condition.message.clear();
+        }
+        status
+    };
+    let starting = tenant.shown.state == Some(State::Pending) && uncounted(before) == uncounted(after);
+    // Not where a clock was set back: it would not be calm for long.
+    let since = tenant.shown.since.filter(|since| starting && (since.0..since.0 + CALM).contains(&now.0))?;
+    Some(Micros(since.0 + CALM))
 }
 
 /// The status of an object that is not worked on: what was shown stays, and the conditions say why.

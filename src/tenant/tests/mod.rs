@@ -1,6 +1,7 @@
 //! Tests of the pure part of a pass, on objects as the API server would return them.
 
 mod build;
+mod faults;
 mod health;
 mod interrupted;
 mod lives;

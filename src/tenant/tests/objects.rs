@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -21,10 +22,10 @@ use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
 use uuid::Uuid;
 
-use super::server::Server;
+use super::server::{Cut, Server};
 use crate::{
     api::TenantContainer,
-    ledger::{Config, Health, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
+    ledger::{Config, Health, Kind, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
     lifecycle::State,
     tenant::{
         Context, Done, PassError, Told,
@@ -110,6 +111,8 @@ pub(super) struct World {
     epoch: Arc<AtomicU64>,
     operator: Operator,
     database: Option<Database>,
+    /// What some watches show instead of what there is, by their place in [`Operator::feeds`]; the objects' own comes last.
+    behind: BTreeMap<usize, Server>,
     spool: TempDir,
     // Last: the ledger's tasks end before it.
     runtime: Runtime,
@@ -155,11 +158,11 @@ impl World {
         object["status"] = no_status();
         server.put(OBJECT, object);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let spool = tempfile::tempdir().unwrap();
+        let spool = folder_in_memory();
         if !folder.is_empty() {
             std::fs::write(spool.path().join("broken"), "no folder").unwrap();
         }
-        let config = Config::new(None, spool.path().join(folder), "test".to_owned());
+        let config = impatient(spool.path().join(folder), "test");
         let ledger = runtime.block_on(async {
             match database {
                 None => Ledger::open(&config).await.unwrap(),
@@ -172,7 +175,8 @@ impl World {
             Operator::start(&server, ledger, Arc::clone(&now), Arc::clone(&epoch))
         };
         let database = database.cloned();
-        Self { server, now, reports: BTreeMap::new(), ended: None, epoch, operator, database, spool, runtime }
+        let (reports, behind) = (BTreeMap::new(), BTreeMap::new());
+        Self { server, now, reports, ended: None, epoch, operator, database, behind, spool, runtime }
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -219,8 +223,8 @@ impl World {
 
     /// Another replica with a spool of its own, over the same API server and database.
     pub(super) fn another_leader(&self) -> Leader {
-        let spool = tempfile::tempdir().unwrap();
-        let config = Config::new(None, spool.path().to_owned(), "other".to_owned());
+        let spool = folder_in_memory();
+        let config = impatient(spool.path().to_owned(), "other");
         let ledger = self.runtime.block_on(Ledger::simulated(self.database(), &config));
         let epoch = Arc::new(AtomicU64::new(1_000));
         let _entered = self.runtime.enter();
@@ -269,7 +273,7 @@ impl World {
 
     /// What the next pass would see.
     pub(super) fn observed(&mut self) -> Observed {
-        self.operator.catch_up(&self.server);
+        self.operator.catch_up(&self.server, &self.behind);
         self.operator.context.caches.observe(&self.tenant())
     }
 
@@ -323,13 +327,60 @@ impl World {
 
     /// One pass over the object, if it is still there.
     pub(super) fn pass(&mut self) {
-        self.operator.catch_up(&self.server);
+        self.operator.catch_up(&self.server, &self.behind);
         self.pass_unheard();
+    }
+
+    /// How many watches there are.
+    pub(super) fn watches(&self) -> usize {
+        self.operator.feeds.len() + 1
+    }
+
+    /// One of the watches tells of nothing new from now on, not to the next operator either.
+    pub(super) fn stall(&mut self, watch: usize) {
+        self.behind.insert(watch, self.server.copy());
+    }
+
+    /// All watches tell of what there is.
+    pub(super) fn stall_nothing(&mut self) {
+        self.behind.clear();
+    }
+
+    /// The operator stands still before one of its next writes, in the middle of a pass; `meanwhile` happens, and then it goes
+    /// on. Whether it came that far.
+    pub(super) fn freeze(&mut self, frozen: &mut Leader, write: usize, meanwhile: impl FnOnce(&mut Self)) -> bool {
+        let Some(object) = self.server.get(OBJECT) else { return false };
+        let object = self::object(&object);
+        frozen.operator.catch_up(&self.server, &self.behind);
+        self.server.cut_after(write, Cut::Hold);
+        let mut pass = Box::pin(pass(&frozen.operator.context, &object));
+        let is_cut = Arc::clone(&self.server.is_cut);
+        let held = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = is_cut.notified() => true,
+                _ = &mut pass => false,
+            }
+        });
+        self.server.never_cut();
+        if held {
+            meanwhile(self);
+            self.server.go_on();
+            // It was overtaken, or it was not: both are right.
+            let _ = self.runtime.block_on(pass);
+        }
+        held
+    }
+
+    /// The Lease was deleted: the next term's number is lower than any before.
+    pub(super) fn lose_lease(&mut self) {
+        self.epoch.store(0, Ordering::Relaxed);
+        self.start_operator_again();
     }
 
     /// One pass over the object as it was; its watch is behind.
     pub(super) fn pass_as_of(&mut self, before: &Value) {
-        self.operator.catch_up_with(&self.server, Some(before));
+        self.operator.catch_up_with(&self.server, &self.behind, Some(before));
         self.pass_unheard();
     }
 
@@ -435,9 +486,11 @@ impl World {
         chained
     }
 
-    /// States in the order of the records.
+    /// States in the order of their transitions.
     pub(super) fn states(&self) -> Vec<State> {
-        self.records().iter().filter_map(|record| record.envelope().to).collect()
+        let records = self.records();
+        let transitions = records.iter().map(Record::envelope).filter(|envelope| envelope.kind == Kind::Transition);
+        transitions.filter_map(|envelope| envelope.to).collect()
     }
 
     /// Reasons in the order of the records.
@@ -464,6 +517,17 @@ impl World {
             other => panic!("the pass ended otherwise: {other:?}"),
         }
     }
+}
+
+/// Memory where the machine has some that looks like a disk: what a crash of the machine leaves is tried elsewhere.
+fn folder_in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { TempDir::new_in(memory).unwrap() } else { TempDir::new().unwrap() }
+}
+
+/// A ledger that waits less for a database that says nothing.
+fn impatient(spool: PathBuf, writer: &str) -> Config {
+    Config { budget: Duration::from_millis(30), ..Config::new(None, spool, writer.to_owned()) }
 }
 
 /// A condition of an object: status and reason.
@@ -511,13 +575,14 @@ impl Operator {
         Self { context, tenants, feeds }
     }
 
-    fn catch_up(&mut self, server: &Server) {
-        self.catch_up_with(server, server.get(OBJECT).as_ref());
+    fn catch_up(&mut self, server: &Server, behind: &BTreeMap<usize, Server>) {
+        let tenant = behind.get(&self.feeds.len()).unwrap_or(server).get(OBJECT);
+        self.catch_up_with(server, behind, tenant.as_ref());
     }
 
-    fn catch_up_with(&mut self, server: &Server, tenant: Option<&Value>) {
-        for feed in &mut self.feeds {
-            feed(server);
+    fn catch_up_with(&mut self, server: &Server, behind: &BTreeMap<usize, Server>, tenant: Option<&Value>) {
+        for (watch, feed) in self.feeds.iter_mut().enumerate() {
+            feed(behind.get(&watch).unwrap_or(server));
         }
         for event in events(tenant.map(object)) {
             self.tenants.apply_watcher_event(&event);

@@ -59,7 +59,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
     let mut other: Option<Leader> = None;
     let (mut restored, mut image) = (false, 1);
     for _ in 0..STEPS {
-        let step = dice.u32(0..100);
+        let step = dice.u32(0..115);
         match step {
             0..30 => {
                 world.pass();
@@ -109,12 +109,42 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
                 tally.faults += 1;
                 database.restore();
             }
+            100..104 => {
+                tally.faults += 1;
+                let how = [Cut::Answer(409), Cut::Answer(429), Cut::Answer(500), Cut::Answer(504), Cut::Reset];
+                world.server.cut_from(dice.usize(0..6), how[dice.usize(0..how.len())], dice.u32(1..4));
+            }
+            104..107 => {
+                tally.faults += 1;
+                world.stall(dice.usize(0..world.watches()));
+            }
+            107..109 => world.stall_nothing(),
+            109..111 => {
+                tally.faults += 1;
+                world.later(if dice.bool() { 3_600 } else { -3_600 });
+            }
+            111 => {
+                tally.faults += 1;
+                world.lose_lease();
+            }
+            112..115 => {
+                if let Some(other) = &mut other {
+                    tally.faults += 1;
+                    let writes = dice.usize(0..4);
+                    world.freeze(other, writes, |world| {
+                        world.pass();
+                        world.settle();
+                        world.pass();
+                    });
+                }
+            }
             _ if dice.u32(0..6) == 0 => world.delete_if_there(),
             _ => world.pass(),
         }
         let _ = writeln!(log, "  {step}: {}", world.in_short());
     }
     world.server.never_cut();
+    world.stall_nothing();
     database.set(Weather::Fair);
     for _ in 0..3 {
         world.another_object_changes();

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
+    io,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -27,6 +27,12 @@ pub(super) enum Cut {
     After,
     /// It is carried out, and the answer is lost on its way.
     Lost,
+    /// It is not carried out; this status code is the answer.
+    Answer(u16),
+    /// It is not carried out, and the connection is reset.
+    Reset,
+    /// The operator stands still before it, until [`Server::go_on`].
+    Hold,
 }
 
 /// What the server refuses from now on.
@@ -41,8 +47,8 @@ pub(super) struct Refusal {
 struct Kept {
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// Writes until the cut.
-    left: Option<(usize, Cut)>,
+    /// Writes until the cut, and how many in a row it meets.
+    left: Option<(usize, Cut, u32)>,
     refusals: Vec<Refusal>,
     writes: Vec<String>,
     statuses: Vec<Value>,
@@ -53,6 +59,7 @@ struct Kept {
 pub(super) struct Server {
     kept: Arc<Mutex<Kept>>,
     pub(super) is_cut: Arc<Notify>,
+    goes_on: Arc<Notify>,
 }
 
 impl Server {
@@ -60,14 +67,31 @@ impl Server {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = server.clone();
-            async move { Ok::<_, Infallible>(server.answer(request).await) }
+            async move { server.answer(request).await }
         });
         Client::new(service, "default")
     }
 
     /// At the write after this many the server does as told.
     pub(super) fn cut_after(&self, writes: usize, how: Cut) {
-        self.kept().left = Some((writes, how));
+        self.cut_from(writes, how, 1);
+    }
+
+    /// At the write after this many, and at those that follow, so many in all.
+    pub(super) fn cut_from(&self, writes: usize, how: Cut, times: u32) {
+        self.kept().left = Some((writes, how, times));
+    }
+
+    /// Whoever stands still before a write carries it out now.
+    pub(super) fn go_on(&self) {
+        self.goes_on.notify_one();
+    }
+
+    /// Another server with the objects that this one has now.
+    pub(super) fn copy(&self) -> Self {
+        let copy = Self::default();
+        copy.kept().objects.clone_from(&self.kept().objects);
+        copy
     }
 
     /// No cut comes any more.
@@ -138,7 +162,7 @@ impl Server {
         self.kept.lock().unwrap()
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer(&self, request: Request<Body>) -> io::Result<Response<Body>> {
         let (head, body) = request.into_parts();
         let path = head.uri.path().to_owned();
         let body: Value = match body.collect_bytes().await.unwrap() {
@@ -147,38 +171,47 @@ impl Server {
         };
         if path.ends_with("/events") {
             let answer = if head.method == Method::GET { json!({"metadata": {}, "items": []}) } else { body };
-            return response(StatusCode::OK, &answer);
+            return Ok(response(StatusCode::OK, &answer));
         }
         let cut = if head.method == Method::GET { None } else { self.count() };
-        if cut == Some(Cut::Before) {
-            return self.never().await;
+        match cut {
+            Some(Cut::Before) => return self.never().await,
+            Some(Cut::Answer(code)) => return Ok(response(code_of(code), &status(code, "Faulty", "not now"))),
+            Some(Cut::Reset) => return Err(io::ErrorKind::ConnectionReset.into()),
+            Some(Cut::Hold) => {
+                self.is_cut.notify_one();
+                self.goes_on.notified().await;
+            }
+            Some(Cut::After | Cut::Lost) | None => {}
         }
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let answer = self.carry_out(&head.method, kind, &path, body);
         match cut {
             Some(Cut::After) => return self.never().await,
             Some(Cut::Lost) => {
-                return response(StatusCode::GATEWAY_TIMEOUT, &status(504, "Timeout", "the answer was lost"));
+                return Ok(response(StatusCode::GATEWAY_TIMEOUT, &status(504, "Timeout", "the answer was lost")));
             }
             _ => {}
         }
-        match answer {
+        Ok(match answer {
             Ok(object) => response(StatusCode::OK, &object),
-            Err((code, message)) => response(
-                StatusCode::from_u16(code).unwrap(),
-                &status(code, if code == 404 { "NotFound" } else { "Invalid" }, &message),
-            ),
-        }
+            Err((code, message)) => {
+                response(code_of(code), &status(code, if code == 404 { "NotFound" } else { "Invalid" }, &message))
+            }
+        })
     }
 
     fn count(&self) -> Option<Cut> {
         let mut kept = self.kept();
-        let (left, how) = kept.left?;
-        kept.left = left.checked_sub(1).map(|left| (left, how));
+        let (left, how, times) = kept.left?;
+        kept.left = match left {
+            0 => (times > 1).then(|| (0, how, times - 1)),
+            _ => Some((left - 1, how, times)),
+        };
         (left == 0).then_some(how)
     }
 
-    async fn never(&self) -> Response<Body> {
+    async fn never(&self) -> io::Result<Response<Body>> {
         self.is_cut.notify_one();
         future::pending().await
     }
@@ -281,11 +314,13 @@ fn applied(before: Option<Value>, mut wanted: Value) -> Result<Value, (u16, Stri
     if !asked.is_null() && asked != object["metadata"]["uid"] {
         return Err((409, "the uid is another one".to_owned()));
     }
-    if object["spec"] != wanted["spec"] {
+    if object.get("spec") != wanted.get("spec") {
         let generation = object["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         object["metadata"]["generation"] = json!(generation);
     }
-    object["spec"] = wanted["spec"].take();
+    if let Some(spec) = wanted.get_mut("spec") {
+        object["spec"] = spec.take();
+    }
     for part in ["labels", "annotations", "ownerReferences"] {
         object["metadata"][part] = wanted["metadata"][part].take();
     }
@@ -303,6 +338,14 @@ fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
 }
 
+fn code_of(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap()
+}
+
 fn response(code: StatusCode, body: &Value) -> Response<Body> {
-    Response::builder().status(code).body(Body::from(serde_json::to_vec(body).unwrap())).unwrap()
+    Response::builder()
+        .status(code)
+        .header("Retry-After", "1")
+        .body(Body::from(serde_json::to_vec(body).unwrap()))
+        .unwrap()
 }
