@@ -28,7 +28,7 @@ use crate::broken::{self, Variant};
 /// How long a commit may take before the same bytes go to the spool (design: the ledger's budget).
 pub(super) const BUDGET: Duration = Duration::from_millis(300);
 /// How long something that nothing waits for may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
 /// How long after a rewind every replica that works has noticed it: each looks every ten seconds.
 const SETTLED: Duration = Duration::from_secs(30);
 /// A replica that works has told of its spool within so many microseconds.

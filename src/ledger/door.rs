@@ -73,7 +73,7 @@ enum Home {
 }
 
 /// How long the start waits for a database, so that what is there from the first moment is used from the first moment.
-const FIRST: Duration = Duration::from_secs(3);
+const FIRST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 3_000 });
 
 impl Ledger {
     /// Opens it. A database that is away, or whose schema is too old, is looked for in the background; meanwhile the spool

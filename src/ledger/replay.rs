@@ -28,7 +28,7 @@ const SAY: Duration = Duration::from_secs(5);
 /// How often the database is told how far this spool is.
 const NOTE: Duration = Duration::from_secs(10);
 /// How soon an import that failed is tried again, if the database seems to be there.
-const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 500 });
 
 /// Works until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {

@@ -162,6 +162,11 @@ impl Database {
         kept.tables.heads.iter().map(row).collect()
     }
 
+    /// How many records it has.
+    pub(crate) fn count(&self) -> usize {
+        self.kept().tables.records.len()
+    }
+
     /// The records of one chain, by sequence.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.kept().tables.records.values().cloned().collect()
@@ -216,7 +221,7 @@ impl Database {
             }
             // As long as a call may take, in the time of a test.
             Weather::Silent => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
                 if self.kept().weather != Weather::Fair {
                     self.down();
                 }

@@ -304,7 +304,7 @@ impl World {
         let (object, ended) = (self.object(), &self.ended);
         let ledger = &object["status"]["ledger"];
         let pending = ledger["pending"].as_array().map_or(0, Vec::len);
-        let database = self.database.as_ref().map(Database::records).unwrap_or_default().len();
+        let database = self.database.as_ref().map_or(0, Database::count);
         format!(
             "{} seq {} pending {pending} database {database} epoch {} {ended:?}",
             object["status"]["phase"],
