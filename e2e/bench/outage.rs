@@ -1,13 +1,20 @@
 //! What an outage of the database costs a pass: the same restarts of the same services, healthy and not, interleaved.
 //!
-//! From the operator's log: the duration of every pass that wrote something, from the moment of the cut on; and of
-//! deletions, what the ledger adds between the children's end and the finalizer's release.
+//! From the operator's log, which is followed (what `kubectl logs` shows of it begins anew every ten megabytes): the duration
+//! of every pass that wrote something, from the moment of the cut on; and of deletions, what the ledger adds between the
+//! children's end and the finalizer's release.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use berth_e2e::{
     install::{NAMESPACE, POD},
-    kubectl::Kubectl,
     outage::{Kind, Outage},
     scenario::Scenario,
 };
@@ -18,6 +25,7 @@ const ROUNDS: usize = 8;
 
 /// Runs the phases and prints what they took.
 pub(super) fn run(scenario: &Scenario, services: usize) -> Result<(), Box<dyn Error>> {
+    let log = Followed::begin()?;
     let mut healthy: Vec<Vec<u64>> = vec![];
     for (name, kind) in [
         ("healthy", None),
@@ -25,15 +33,18 @@ pub(super) fn run(scenario: &Scenario, services: usize) -> Result<(), Box<dyn Er
         ("healthy", None),
         ("standing still", Some(Kind::Frozen)),
         ("healthy", None),
+        ("slow", Some(Kind::Slow)),
+        ("healthy", None),
         ("read-only", Some(Kind::ReadOnly)),
         ("healthy", None),
     ] {
-        let seen = log()?.len();
+        log.forget();
+        let begun = Instant::now();
         let outage = kind.map(Outage::begin).transpose()?;
         for round in 0..ROUNDS {
-            restart_all(scenario, &format!("{name}-{round}-{seen}"))?;
+            restart_all(scenario, &format!("{name}-{round}-{begun:?}"))?;
         }
-        let passes = numbers(&log()?[seen..], "pass", "pass_us");
+        let passes = log.numbers("pass", "pass_us", services * ROUNDS)?;
         print(&format!("a pass, database {name}"), &passes, services * ROUNDS);
         if let Some(outage) = outage {
             outage.over()?;
@@ -44,10 +55,10 @@ pub(super) fn run(scenario: &Scenario, services: usize) -> Result<(), Box<dyn Er
     }
     let p99: Vec<u64> = healthy.iter().map(|passes| percentile(passes, 99)).collect();
     println!("healthy against healthy       p99 {p99:?} us");
-    let seen = log()?.len();
+    log.forget();
     let outage = Outage::begin(Kind::Killed)?;
     scenario.user.run(&["delete", "tc", "--all", "--timeout=300s"])?;
-    let added = numbers(&log()?[seen..], "let go", "ledger_us");
+    let added = log.numbers("let go", "ledger_us", services)?;
     print("deleting, database killed: the ledger's part", &added, services);
     outage.over()?;
     Ok(())
@@ -87,9 +98,66 @@ fn settled(scenario: &Scenario) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn log() -> Result<Vec<Value>, Box<dyn Error>> {
-    let text = Kubectl::admin().in_namespace(NAMESPACE).run(&["logs", POD])?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+/// The operator's log from some moment on.
+struct Followed {
+    lines: Arc<Mutex<Vec<Value>>>,
+    kubectl: Child,
+}
+
+impl Followed {
+    fn begin() -> Result<Self, Box<dyn Error>> {
+        let mut kubectl = Command::new("kubectl")
+            .args(["--namespace", NAMESPACE, "logs", "--follow", "--since=1s", POD])
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()?;
+        let output = kubectl.stdout.take().ok_or("kubectl has no output")?;
+        let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let kept = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Ok(line) = serde_json::from_str::<Value>(&line)
+                    && matches!(line["message"].as_str(), Some("pass" | "let go"))
+                {
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            }
+        });
+        Ok(Self { lines, kubectl })
+    }
+
+    /// What was heard so far counts no more.
+    fn forget(&self) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A number from every line with this message, once there are at least so many.
+    fn numbers(&self, message: &str, field: &str, least: usize) -> Result<Vec<u64>, Box<dyn Error>> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let found = {
+                let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+                numbers(&lines, message, field)
+            };
+            if found.len() >= least {
+                return Ok(found);
+            }
+            if Instant::now() > end {
+                return Err(
+                    format!("only {} of {least} lines \"{message}\" are in the operator's log", found.len()).into()
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
+    }
 }
 
 fn numbers(lines: &[Value], message: &str, field: &str) -> Vec<u64> {

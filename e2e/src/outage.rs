@@ -7,6 +7,9 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use crate::{
@@ -24,6 +27,8 @@ pub enum Kind {
     Killed,
     /// Its processes stand still: connections stay open, and nobody answers.
     Frozen,
+    /// It works for a moment once in ten seconds: what is asked of it is answered that late.
+    Slow,
     /// It takes no writes, as a standby after a failover.
     ReadOnly,
     /// It takes no more connections of this role.
@@ -37,7 +42,7 @@ impl Kind {
     pub const fn reasons(self) -> &'static [&'static str] {
         match self {
             Self::Killed => &["DatabaseUnavailable"],
-            Self::Frozen => &["DatabaseTimedOut"],
+            Self::Frozen | Self::Slow => &["DatabaseTimedOut"],
             Self::ReadOnly => &["DatabaseReadOnly"],
             Self::Crowded => &["DatabaseTooManyConnections"],
             Self::WrongPassword => &["DatabaseCredentialsRefused"],
@@ -49,15 +54,22 @@ impl Kind {
 #[derive(Debug)]
 pub struct Outage {
     kind: Kind,
+    /// Slows it down until it is told to end.
+    slowing: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Outage {
     /// Begins one.
     pub fn begin(kind: Kind) -> Result<Self, Error> {
-        let outage = Self { kind };
+        let mut outage = Self { kind, slowing: None };
         match kind {
             Kind::Killed => signal("KILL")?,
             Kind::Frozen => signal("STOP")?,
+            Kind::Slow => {
+                signal("STOP")?;
+                let (sender, ended) = mpsc::channel();
+                outage.slowing = Some((sender, thread::spawn(move || slow_down(&ended))));
+            }
             Kind::ReadOnly => {
                 administer("ALTER DATABASE berth SET default_transaction_read_only = on")?;
                 cut_off()?;
@@ -75,19 +87,23 @@ impl Outage {
     }
 
     /// Ends it, and says what could not be put back.
-    pub fn over(self) -> Result<(), Error> {
+    pub fn over(mut self) -> Result<(), Error> {
         let done = self.put_back();
         std::mem::forget(self);
         done
     }
 
-    fn put_back(&self) -> Result<(), Error> {
+    fn put_back(&mut self) -> Result<(), Error> {
+        if let Some((sender, slowing)) = self.slowing.take() {
+            drop(sender);
+            let _ = slowing.join();
+        }
         match self.kind {
             Kind::Killed => {
                 let mut up = Command::new(install::top().join("e2e/cluster/up"));
                 kubectl::run(up.env("NODES", "kwok:4"), "").map(drop)
             }
-            Kind::Frozen => signal("CONT"),
+            Kind::Frozen | Kind::Slow => signal("CONT"),
             Kind::ReadOnly => administer(
                 "SET default_transaction_read_only = off; ALTER DATABASE berth RESET default_transaction_read_only",
             ),
@@ -112,6 +128,20 @@ impl Drop for Outage {
 
 fn state() -> Result<PathBuf, Error> {
     environment("BERTH_STATE").map(PathBuf::from)
+}
+
+/// Lets it work for a moment once in ten seconds.
+fn slow_down(ended: &Receiver<()>) {
+    let goes_on = |wait| matches!(ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
+    let told =
+        |name| signal(name).unwrap_or_else(|error| eprintln!("the database is not as slow as it should be: {error}"));
+    while goes_on(Duration::from_secs(10)) {
+        told("CONT");
+        if !goes_on(Duration::from_millis(100)) {
+            return;
+        }
+        told("STOP");
+    }
 }
 
 /// Sends a signal to every process of the server: they all work in its data folder.
