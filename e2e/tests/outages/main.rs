@@ -16,6 +16,7 @@ use berth_e2e::{
     kubectl::Kubectl,
     objects::{Tenant, condition, reason},
     outage::{Kind, Outage},
+    scale,
     scenario::{Scenario, uid},
 };
 use serde_json::{Value, json};
@@ -183,4 +184,90 @@ fn a_spool_that_is_lost_while_the_database_is_away_takes_no_record_with_it() {
     settled(&s);
     assert_eq!(database::hops(uid(&gone)).unwrap().last().unwrap(), "stopped>deleted Deleted");
     assert_eq!(database::hops(uid(&new)).unwrap().len(), 2);
+}
+
+#[test]
+fn what_happens_while_nobody_looks_is_told_when_somebody_does() {
+    let Some((s, _alone)) = scenario("unseen") else { return };
+    let kept = s.run(&Tenant::named("kept").simulated()).unwrap();
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    berth.run(&["scale", "statefulset/berth", "--replicas=0"]).unwrap();
+    berth.run(&["wait", "--for=delete", &format!("pod/{POD}"), "--timeout=60s"]).unwrap();
+    for replicas in [3, 1] {
+        let patch = json!({"spec": {"replicas": replicas}}).to_string();
+        s.user.run(&["patch", "tc", "kept", "--type=merge", "--patch", &patch]).unwrap();
+    }
+    let gone = s.apply(&Tenant::named("gone").simulated()).unwrap();
+    s.user.run(&["delete", "tc", "gone", "--wait=false"]).unwrap();
+    berth.run(&["scale", "statefulset/berth", "--replicas=1"]).unwrap();
+    berth.run(&["rollout", "status", "statefulset/berth", "--timeout=120s"]).unwrap();
+    s.until("kept", "its last generation", |object| {
+        object["status"]["observedGeneration"] == object["metadata"]["generation"]
+            && condition(object, "Ready") == "True"
+    })
+    .unwrap();
+    s.admin.run(&["wait", "--for=delete", "tc/gone", "--timeout=120s"]).unwrap();
+    let unseen = database::rows(
+        "SELECT kind, reason, details ->> 'unseen' FROM berth.container_status_history
+         WHERE uid = :'u' AND kind = 'unobserved'",
+        &[("u", uid(&kept))],
+    )
+    .unwrap();
+    assert_eq!(unseen, [["unobserved", "ChangesUnseen", "1"]]);
+    let hops = database::hops(uid(&gone)).unwrap();
+    assert_eq!(hops.first().map(String::as_str), Some(">pending Accepted"));
+    assert_eq!(hops.last().map(String::as_str), Some("stopped>deleted Deleted"));
+    settled(&s);
+}
+
+#[test]
+fn a_namespace_with_fifty_services_goes_while_the_database_is_away() {
+    let Some((s, _alone)) = scenario("fifty") else { return };
+    scale::converge(&s, 50).unwrap();
+    let all = s.admin.json(&["get", "tc"]).unwrap();
+    let uids: Vec<&str> = all["items"].as_array().unwrap().iter().map(uid).collect();
+    let outage = Outage::begin(Kind::Killed).unwrap();
+    let namespace = format!("namespace/{}", s.namespace);
+    Kubectl::admin().run(&["delete", &namespace, "--timeout=300s"]).unwrap();
+    let of_these = |stone: &&Value| {
+        stone["metadata"]["name"].as_str().is_some_and(|name| uids.iter().any(|uid| name.contains(uid)))
+    };
+    assert_eq!(tombstones().iter().filter(of_these).count(), 50, "the last records of each have a home");
+    outage.over().unwrap();
+    settled(&s);
+    let ended = "SELECT count(*) FROM berth.container_status_history WHERE namespace = :'n' AND to_state = 'deleted'";
+    assert_eq!(database::count(ended, &[("n", &s.namespace)]).unwrap(), 50);
+}
+
+#[test]
+fn a_definition_that_is_deleted_takes_its_objects_and_no_record_with_it() {
+    let Some((s, _alone)) = scenario("definition") else { return };
+    let kept = s.run(&Tenant::named("kept").simulated()).unwrap();
+    let outage = Outage::begin(Kind::Killed).unwrap();
+    let new = s.run(&Tenant::named("new").simulated()).unwrap();
+    let definition = "customresourcedefinition/tenantcontainers.berth.dev";
+    Kubectl::admin().run(&["delete", definition, "--timeout=180s"]).unwrap();
+    outage.over().unwrap();
+    // What somebody deleted by mistake is put back, and Berth goes on.
+    install::install(Home::Database, "info").unwrap();
+    s.run(&Tenant::named("later").simulated()).unwrap();
+    settled(&s);
+    for object in [&kept, &new] {
+        let hops = database::hops(uid(object)).unwrap();
+        assert_eq!(hops.last().map(String::as_str), Some("stopped>deleted Deleted"), "{hops:?}");
+        assert!(database::is_one_line(uid(object)).unwrap());
+    }
+}
+
+#[test]
+fn an_operator_that_is_uninstalled_with_unsynced_records_has_them_when_it_is_back() {
+    let Some((s, _alone)) = scenario("uninstalled") else { return };
+    let outage = Outage::begin(Kind::Killed).unwrap();
+    let new = s.run(&Tenant::named("new").simulated()).unwrap();
+    assert_eq!(pending(&new), 2);
+    install::uninstall().unwrap();
+    outage.over().unwrap();
+    install::install(Home::Database, "info").unwrap();
+    settled(&s);
+    assert_eq!(database::hops(uid(&new)).unwrap(), [">pending Accepted", "pending>running AllReplicasReady"]);
 }
