@@ -17,12 +17,12 @@ use super::{
     error::LedgerError,
     postgres::{self, Standing},
     shared::{Rewound, Shared},
-    spool::{self, Progress, Spool},
+    spool::{self, Progress, Spool, Stretch},
 };
 use crate::broken::{self, Variant};
 
-/// Entries in one import.
-const STRETCH: usize = 1000;
+/// Entries in one import; the spool ends it earlier, by bytes.
+const STRETCH: usize = 4000;
 /// How often progress is said, while there is some.
 const SAY: Duration = Duration::from_secs(5);
 /// How often the database is told how far this spool is.
@@ -137,6 +137,8 @@ async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Resul
 /// Until the database has everything; false if it went away before.
 async fn replay(shared: &Shared, spool: &Spool) -> bool {
     let mut run: Option<Run> = None;
+    // Read while the stretch before it was written: behind which number it begins.
+    let mut ahead: Option<(u64, Stretch)> = None;
     loop {
         let progress = spool.progress();
         let left = progress.last.saturating_sub(progress.acknowledged);
@@ -149,21 +151,33 @@ async fn replay(shared: &Shared, spool: &Spool) -> bool {
         }
         let run = run.get_or_insert_with(|| Run::new(left));
         let from = progress.acknowledged + u64::from(broken::is(Variant::ReplayFromWrongOffset));
-        let stretch = match spool.after(from, STRETCH).await {
+        let read = match ahead.take().filter(|(behind, _)| *behind == from) {
+            Some((_, stretch)) => Ok(stretch),
+            None => spool.after(from, STRETCH).await,
+        };
+        let stretch = match read {
             Ok(stretch) => stretch,
             Err(error) => {
                 warn!(reason = error.reason(), error = error.explain(), "the spool cannot be read; trying again");
                 return false;
             }
         };
-        let entries = stretch.entries.len() as u64;
-        if entries > 0
-            && let Err(error) = shared.remote.import(stretch.entries).await
-        {
-            warn!(reason = error.reason(), error = error.explain(), left, "replay stops until the database takes it");
-            return false;
+        let (entries, up_to) = (stretch.entries.len() as u64, stretch.up_to);
+        if entries > 0 {
+            let (imported, next) = tokio::join!(shared.remote.import(stretch.entries), spool.after(up_to, STRETCH));
+            if let Err(error) = imported {
+                warn!(
+                    reason = error.reason(),
+                    error = error.explain(),
+                    left,
+                    "replay stops until the database takes it"
+                );
+                return false;
+            }
+            // What could not be read is read again, and said then.
+            ahead = next.ok().map(|next| (up_to, next));
         }
-        spool.acknowledge(stretch.up_to);
+        spool.acknowledge(up_to);
         shared.counters.replayed.fetch_add(entries, Ordering::Relaxed);
         run.done(entries, left.saturating_sub(entries));
     }

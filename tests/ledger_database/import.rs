@@ -12,6 +12,7 @@ use berth::{
     },
     lifecycle::State,
 };
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -282,63 +283,68 @@ async fn bare_batches(entries: &[Entry]) -> Duration {
     let mut connection = database.connect().await;
     let mut took = Duration::ZERO;
     for batch in entries.chunks(1000) {
-        let records: Vec<_> = batch.iter().map(|entry| (record_of(entry), entry)).collect();
-        let started = Instant::now();
-        let (mut clusters, mut uids, mut sequences, mut epochs, mut times) = (vec![], vec![], vec![], vec![], vec![]);
-        let (mut from, mut to, mut reasons, mut actors) = (vec![], vec![], vec![], vec![]);
-        let (mut generations, mut prevs, mut digests, mut hashes) = (vec![], vec![], vec![], vec![]);
-        let (mut details, mut names) = (vec![], vec![]);
-        for (record, entry) in &records {
-            let envelope = record.envelope();
-            clusters.push(envelope.cluster);
-            uids.push(envelope.uid);
-            sequences.push(envelope.seq.cast_signed());
-            epochs.push(envelope.epoch.cast_signed());
-            times.push(envelope.at.0);
-            from.push(envelope.from.map(State::as_str));
-            to.push(envelope.to.map(State::as_str));
-            reasons.push(envelope.reason.as_str());
-            actors.push(String::from(envelope.actor.clone()));
-            generations.push(envelope.generation);
-            prevs.push(envelope.prev.as_bytes().as_slice());
-            digests.push(envelope.details.as_bytes().as_slice());
-            hashes.push(record.hash());
-            details.push(record.details());
-            let Entry::Chained { snapshot, .. } = entry else { panic!() };
-            names.push(snapshot.target.name.as_str());
-        }
-        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
-        sqlx::query(
-            "INSERT INTO berth.container_status_history (v, kind, cluster_id, uid, sequence, epoch, at, from_state,
-                 to_state, reason, actor, generation, prev, details_hash, hash, details, object_kind, namespace, name)
-             SELECT 1, 'transition', c, u, s, e, timestamptz 'epoch' + t * interval '1 microsecond', f, o, r, a, g, p, d,
-                    h, j, 'TenantContainer', 'team-a', n
-             FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
-                         $8::text[], $9::text[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bytea[],
-                         $14::text[]::jsonb[], $15::text[]) AS x (c, u, s, e, t, f, o, r, a, g, p, d, h, j, n)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(clusters)
-        .bind(uids)
-        .bind(sequences)
-        .bind(epochs)
-        .bind(times)
-        .bind(from)
-        .bind(to)
-        .bind(reasons)
-        .bind(actors)
-        .bind(generations)
-        .bind(prevs)
-        .bind(digests)
-        .bind(hashes)
-        .bind(details)
-        .bind(names)
-        .execute(&mut connection)
-        .await
-        .unwrap();
-        took += started.elapsed();
+        took += bare_batch(&mut connection, batch).await;
     }
     took
+}
+
+/// One of them.
+pub async fn bare_batch(connection: &mut PgConnection, batch: &[Entry]) -> Duration {
+    let records: Vec<_> = batch.iter().map(|entry| (record_of(entry), entry)).collect();
+    let started = Instant::now();
+    let (mut clusters, mut uids, mut sequences, mut epochs, mut times) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut from, mut to, mut reasons, mut actors) = (vec![], vec![], vec![], vec![]);
+    let (mut generations, mut prevs, mut digests, mut hashes) = (vec![], vec![], vec![], vec![]);
+    let (mut details, mut names) = (vec![], vec![]);
+    for (record, entry) in &records {
+        let envelope = record.envelope();
+        clusters.push(envelope.cluster);
+        uids.push(envelope.uid);
+        sequences.push(envelope.seq.cast_signed());
+        epochs.push(envelope.epoch.cast_signed());
+        times.push(envelope.at.0);
+        from.push(envelope.from.map(State::as_str));
+        to.push(envelope.to.map(State::as_str));
+        reasons.push(envelope.reason.as_str());
+        actors.push(String::from(envelope.actor.clone()));
+        generations.push(envelope.generation);
+        prevs.push(envelope.prev.as_bytes().as_slice());
+        digests.push(envelope.details.as_bytes().as_slice());
+        hashes.push(record.hash());
+        details.push(record.details());
+        let Entry::Chained { snapshot, .. } = entry else { panic!() };
+        names.push(snapshot.target.name.as_str());
+    }
+    let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+    sqlx::query(
+        "INSERT INTO berth.container_status_history (v, kind, cluster_id, uid, sequence, epoch, at, from_state,
+             to_state, reason, actor, generation, prev, details_hash, hash, details, object_kind, namespace, name)
+         SELECT 1, 'transition', c, u, s, e, timestamptz 'epoch' + t * interval '1 microsecond', f, o, r, a, g, p, d,
+                h, j, 'TenantContainer', 'team-a', n
+         FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
+                     $8::text[], $9::text[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bytea[],
+                     $14::text[]::jsonb[], $15::text[]) AS x (c, u, s, e, t, f, o, r, a, g, p, d, h, j, n)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(clusters)
+    .bind(uids)
+    .bind(sequences)
+    .bind(epochs)
+    .bind(times)
+    .bind(from)
+    .bind(to)
+    .bind(reasons)
+    .bind(actors)
+    .bind(generations)
+    .bind(prevs)
+    .bind(digests)
+    .bind(hashes)
+    .bind(details)
+    .bind(names)
+    .execute(connection)
+    .await
+    .unwrap();
+    started.elapsed()
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod partitions;
 mod present;
 mod quarantine;
 mod reading;
+mod replay;
 mod rewinds;
 mod rotation;
 mod throughput;

@@ -1,7 +1,9 @@
 //! What is read back is what was written, byte for byte.
 
+use std::time::Duration;
+
 use berth::{
-    ledger::{Actor, Draft, Entry, Hash, Head, Kind, MAX_DETAILS, Micros, Record, Seal, postgres::Reader},
+    ledger::{self, Actor, Draft, Entry, Hash, Head, Kind, MAX_DETAILS, Micros, Record, Seal, postgres::Reader},
     lifecycle::State,
 };
 use futures::{StreamExt, TryStreamExt};
@@ -233,4 +235,38 @@ async fn the_head_is_readable_while_entries_stand_alone() {
     let object = Object::new("db");
     ledger.submit(Entry::Present(Box::new(object.snapshot()))).await.unwrap();
     assert_eq!(ledger.head(CLUSTER, object.uid).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_reads_each_record_about_once_however_many_there_are() {
+    const RECORDS: i64 = 20_000;
+    let (database, home) = crate::home().await;
+    let mut objects: Vec<Object> = (0..20).map(|n| Object::new(&format!("o-{n}"))).collect();
+    let mut entries = vec![];
+    for hop in 0..RECORDS / 20 {
+        let state = if hop == 0 { State::Pending } else { State::Running };
+        entries.extend(objects.iter_mut().map(|object| object.step(state)));
+    }
+    home.import(entries).await.unwrap();
+    // With these statistics PostgreSQL knows that all rows are of one cluster.
+    database.execute("ANALYZE berth.container_status_history").await;
+    let read = "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes
+                WHERE indexrelname LIKE 'container_status_history%pkey'";
+    let before = database.number(read).await;
+    let reader = ledger::Reader::Database(Reader::connect(&source(&database)).await.unwrap());
+    let report = reader.verify().await.unwrap();
+    assert!(report.is_clean());
+    drop(reader);
+    // Its connections tell what they read when they end.
+    let told = async {
+        loop {
+            let now = database.number(read).await - before;
+            if now >= RECORDS {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("nothing was read by the key");
+    assert!(told < 2 * RECORDS, "{told} rows were read for {RECORDS} records");
 }

@@ -8,7 +8,7 @@ use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{
-    ConnectOptions, Connection,
+    ConnectOptions, Connection, Executor,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -57,16 +57,34 @@ impl Source {
 pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, LedgerError> {
     let options = options(source, name)?;
     probe::reach(&options).await?;
-    Ok(pool(options))
+    Ok(pool(options, Plans::Generic))
+}
+
+/// How PostgreSQL plans what it is asked again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plans {
+    /// As it thinks best.
+    Own,
+    /// Without looking at the values. Who reads a table page by page needs that: where all rows are of one cluster, PostgreSQL
+    /// expects a single row behind `(cluster_id, …) > (…)`, and reads and sorts the whole rest of the table for each page.
+    Generic,
 }
 
 /// A pool that connects once it is asked.
-pub(super) fn pool(options: PgConnectOptions) -> DatabaseConnection {
+pub(super) fn pool(options: PgConnectOptions, plans: Plans) -> DatabaseConnection {
     let pool = PgPoolOptions::new()
         .max_connections(POOL)
         .acquire_timeout(CALL)
         .idle_timeout(Duration::from_secs(10 * 60))
         .max_lifetime(Duration::from_secs(30 * 60))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if plans == Plans::Generic {
+                    connection.execute("SET plan_cache_mode = force_generic_plan").await?;
+                }
+                Ok(())
+            })
+        })
         // A call that timed out gives its connection back in the middle of an answer that may never come. The pool would
         // wait for it without end, and be short of a connection: four such calls, and nothing goes any more.
         .after_release(|connection, _| {

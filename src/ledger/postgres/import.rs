@@ -68,9 +68,9 @@ impl Import {
         self.answer.is_closed()
     }
 
-    /// At most a batch of what is left, in order.
-    pub(super) fn next(&mut self) -> Next {
-        let entries: Vec<Item> = self.rest.by_ref().take(BATCH).map(item).collect();
+    /// At most so many entries of what is left, in order; or a batch of what is to be done after them.
+    pub(super) fn next(&mut self, most: usize) -> Next {
+        let entries: Vec<Item> = self.rest.by_ref().take(most).map(item).collect();
         if !entries.is_empty() {
             return Next::Entries(entries);
         }

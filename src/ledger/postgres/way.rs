@@ -40,7 +40,7 @@ impl Way {
     /// Reads the configuration; connects nowhere yet.
     pub(super) fn new(source: &Source, name: &str) -> Result<Self, LedgerError> {
         let configured = connect::configured(source, name)?;
-        let db = connect::pool(configured.options.clone());
+        let db = connect::pool(configured.options.clone(), connect::Plans::Own);
         Ok(Self { source: source.clone(), name: name.to_owned(), current: RwLock::new(Current { db, configured }) })
     }
 
@@ -76,7 +76,7 @@ impl Way {
     }
 
     fn replace(&self, configured: Configured) -> DatabaseConnection {
-        let db = connect::pool(configured.options.clone());
+        let db = connect::pool(configured.options.clone(), connect::Plans::Own);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *current, Current { db, configured }).db
     }

@@ -106,7 +106,8 @@ impl Spool {
         let read = tokio::task::spawn_blocking(move || {
             let inner = &spool.inner;
             let mut cursor = inner.cursor.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let read = replay::stretch(&inner.dir, &mut cursor, number, last, most);
+            let read =
+                replay::stretch(&inner.dir, &mut cursor, number, last, most, &|chain| spool.index().newest(chain));
             *inner.cursor.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
             read
         });

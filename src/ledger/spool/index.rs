@@ -170,6 +170,12 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Where the latest snapshot of an object stands, by number, and at which sequence of its chain it was made.
+    pub(super) fn newest(&self, chain: ChainId) -> Option<(u64, u64)> {
+        let (place, (sequence, _, _)) = self.objects.get(&chain)?.present?;
+        Some((place.number, sequence))
+    }
+
     /// The end of a chain.
     pub(super) fn end(&self, chain: ChainId) -> Option<&End> {
         self.objects.get(&chain)?.end.as_ref()

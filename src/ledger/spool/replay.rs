@@ -1,19 +1,26 @@
 //! Reads the journal behind a number, for replay: in order, piece by piece, while it is written.
 //!
 //! Owns: where the last piece ended, so that the next begins there. Must never: hand out what is not durable; skip
-//! a whole frame. A cursor is only believed where the very frame that is expected stands: thinning moves frames.
+//! a record. A cursor is only believed where the very frame that is expected stands: thinning moves frames.
+//!
+//! A snapshot is left out where the journal holds a later one of the same object, made further along its chain: the tables of
+//! the present would be overwritten by that before long, and writing them is what a replay costs most.
 
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
+use super::index::ChainId;
 use super::{
     frame::{self, Carries, Frame, Met},
     scan::{self, Segment},
     written::{Kept, Written},
 };
-use crate::ledger::{entry::Entry, error::LedgerError};
+use crate::ledger::{
+    entry::{Entry, Snapshot},
+    error::LedgerError,
+};
 
 /// A piece ends once it has this many bytes.
-const PIECE: usize = 4 << 20;
+const PIECE: usize = 8 << 20;
 /// How many bytes are read at once, where no frame is longer.
 const CHUNK: usize = 256 << 10;
 /// The longest frame.
@@ -37,6 +44,9 @@ pub(super) struct Cursor {
     next: u64,
 }
 
+/// Where an object's latest snapshot stands in the journal, and at which sequence of its chain it was made.
+pub(super) type Newest<'a> = &'a dyn Fn(ChainId) -> Option<(u64, u64)>;
+
 /// At most `most` entries and a few MiB of what is between `number` and `last`.
 pub(super) fn stretch(
     dir: &Path,
@@ -44,9 +54,10 @@ pub(super) fn stretch(
     number: u64,
     last: u64,
     most: usize,
+    newest: Newest<'_>,
 ) -> Result<Stretch, LedgerError> {
     let next = number.saturating_add(1);
-    let mut reading = Reading { dir, entries: vec![], bytes: 0, most: most.max(1), last, next };
+    let mut reading = Reading { dir, entries: vec![], bytes: 0, most: most.max(1), last, next, newest };
     let mut at = cursor.take().filter(|cursor| cursor.next == next);
     while reading.goes_on() {
         let here = match at.take() {
@@ -72,6 +83,7 @@ struct Reading<'a> {
     most: usize,
     last: u64,
     next: u64,
+    newest: Newest<'a>,
 }
 
 impl Reading<'_> {
@@ -174,9 +186,25 @@ impl Reading<'_> {
             return;
         }
         match Written::decode(frame.payload) {
-            Ok(Kept::Entry(entry)) => self.entries.push(entry),
+            Ok(Kept::Entry(entry)) => self.entries.extend(self.without_outdated(entry, frame.number)),
             Ok(Kept::Mark(_)) => {}
             Err(error) => tracing::warn!(number = frame.number, %error, "an entry cannot be read, and is not replayed"),
+        }
+    }
+}
+
+impl Reading<'_> {
+    fn without_outdated(&self, entry: Entry, number: u64) -> Option<Entry> {
+        let outdated = |snapshot: &Snapshot| {
+            (self.newest)((snapshot.target.cluster, snapshot.target.uid))
+                .is_some_and(|(newest, sequence)| newest > number && sequence > snapshot.head.sequence)
+        };
+        match entry {
+            Entry::Chained { record, snapshot } if outdated(&snapshot) => {
+                Some(Entry::Carried { record, target: snapshot.target })
+            }
+            Entry::Present(snapshot) if outdated(&snapshot) => None,
+            entry => Some(entry),
         }
     }
 }
@@ -216,7 +244,7 @@ mod tests {
         std::fs::write(scan::segment_path(dir.path(), 1), bytes).unwrap();
         for position in positions.iter().flat_map(|&position| [position, position + 1]) {
             let mut cursor = Some(Cursor { segment: 1, position, next: 3 });
-            let stretch = stretch(dir.path(), &mut cursor, 2, 8, 4).unwrap();
+            let stretch = stretch(dir.path(), &mut cursor, 2, 8, 4, &|_| None).unwrap();
             let hashes: Vec<_> = stretch.entries.iter().map(|entry| record(entry).hash()).collect();
             assert_eq!((hashes, stretch.up_to), (told[2..6].to_vec(), 6));
             assert_eq!(cursor, Some(Cursor { segment: 1, position: positions[6], next: 7 }));

@@ -2,7 +2,7 @@
 //!
 //! Must never: write more than a batch before what is new gets its turn.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Instant};
 
 use super::{
     super::{
@@ -24,8 +24,13 @@ impl Writer {
         if import.is_abandoned() {
             return None;
         }
-        let done = match import.next() {
-            Next::Entries(items) => self.write_late(Mode::Import, items, &mut import).await,
+        let done = match import.next(self.pace.entries()) {
+            Next::Entries(items) => {
+                let (entries, began) = (items.len(), Instant::now());
+                let done = self.write_late(Mode::Import, items, &mut import).await;
+                self.pace.learn(entries, began.elapsed());
+                done
+            }
             Next::Snapshots(items) => self.write_late(Mode::Live, items, &mut import).await,
             Next::Ends(ends) => self.follow(&ends).await,
             Next::Nothing => {

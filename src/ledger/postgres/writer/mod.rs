@@ -6,6 +6,7 @@
 
 mod late;
 mod marks;
+mod pace;
 mod refusals;
 
 use std::{
@@ -22,6 +23,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
+
+use pace::Pace;
 
 use super::{
     batch::{self, Done, Item, Marks, Mode, Verdict},
@@ -98,6 +101,7 @@ pub(super) struct Writer {
     rewinds: watch::Sender<u64>,
     closing: Arc<Notify>,
     backoff: Backoff,
+    pace: Pace,
     looked: Instant,
 }
 
@@ -134,6 +138,7 @@ impl Writer {
             rewinds,
             closing,
             backoff: Backoff::default(),
+            pace: Pace::default(),
             looked: Instant::now(),
         }
     }
