@@ -83,9 +83,10 @@ impl Theatre {
 
     /// Until a service is so; not longer than the operator's backoff allows.
     pub(crate) fn until(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let selector = format!("--field-selector=metadata.name={name}");
         self.s
             .admin
-            .watch(&["get", "tc", name], PATIENCE, |object| {
+            .watch(&["get", "tc", &selector], PATIENCE, |object| {
                 (is_current(object) && condition(object)).then(|| object.clone())
             })
             .unwrap()
