@@ -152,6 +152,7 @@ impl Stand {
 impl Drop for Stand {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
             for line in self.api.log().iter().rev().take(10).chain(self.database.log().iter().rev().take(10)) {
                 eprintln!("a fault, newest first: {line}");
             }
@@ -161,6 +162,7 @@ impl Drop for Stand {
                 let lines: Vec<String> = String::from_utf8_lossy(&text)
                     .lines()
                     .filter(|line| [" WARN ", "ERROR ", "panicked", "leading"].iter().any(|word| line.contains(word)))
+                    .filter(|line| !line.contains("without TLS"))
                     .map(|line| line.chars().take(300).collect())
                     .collect();
                 let last = lines.iter().skip(lines.len().saturating_sub(25)).cloned().collect::<Vec<_>>();

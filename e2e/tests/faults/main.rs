@@ -5,4 +5,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 mod database;
+mod killed;
 mod life;
