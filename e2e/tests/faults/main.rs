@@ -6,4 +6,5 @@
 
 mod database;
 mod killed;
+mod leaders;
 mod life;
