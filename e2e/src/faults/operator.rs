@@ -112,10 +112,11 @@ impl Stand {
         Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// A command of `berth` as the operator's own, past both proxies.
+    /// A command of `berth` as the operator's own, through the database's proxy: its URL has no password that the command
+    /// line of an error could show.
     pub fn berth(&self, arguments: &[&str]) -> Result<String, Error> {
         let mut command = Command::new(program());
-        command.args(arguments).env("DATABASE_URL", environment("BERTH_OPERATOR_DATABASE_URL")?);
+        command.args(arguments).env("DATABASE_URL", self.database.url("berth_operator", "berth"));
         command.env("POD_NAMESPACE", NAMESPACE).env("RUST_LOG", "error");
         kubectl::run(&mut command, "").map_err(|error| match error {
             // What is wrong with a ledger is on standard output, which an error does not carry.

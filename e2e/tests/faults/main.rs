@@ -8,3 +8,6 @@ mod database;
 mod killed;
 mod leaders;
 mod life;
+mod random;
+mod refused;
+mod watches;
