@@ -167,7 +167,9 @@ impl Kubectl {
     }
 
     /// Follows `kubectl ARGUMENTS --watch` until `condition` gives something for one of the objects that it tells of: as
-    /// they are at first, and after every change. One process, however long it takes, and no state is missed.
+    /// they are at first, and after every change. One process, however long it takes, and no state is missed: where the
+    /// objects are named by a selector. Of one that is named itself, kubectl reads it, then watches, and throws away the
+    /// first event, which is another state if the object changed in between.
     pub fn watch<T>(
         &self,
         arguments: &[&str],

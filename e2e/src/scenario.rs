@@ -109,7 +109,9 @@ impl Scenario {
         what: &str,
         condition: impl Fn(&Value) -> bool,
     ) -> Result<Value, Error> {
-        let found = place.watch(&["get", "tc", name], PATIENCE, |object| condition(object).then(|| object.clone()));
+        let selector = format!("--field-selector=metadata.name={name}");
+        let found =
+            place.watch(&["get", "tc", &selector], PATIENCE, |object| condition(object).then(|| object.clone()));
         found.map_err(|error| match error {
             Error::Deadline { seconds, dump, .. } => Error::Deadline { what: format!("{name}: {what}"), seconds, dump },
             other => other,

@@ -18,7 +18,13 @@ fn roll(s: &Scenario, name: &str) -> i64 {
         // Ready is seen with the generation that was asked for, and after the record of the change.
         (object["metadata"]["generation"] == generation && is_ready(object, "Running")).then_some(())
     };
-    s.admin.watch(&["get", "tc", name], berth_e2e::scenario::PATIENCE * 2, seen).unwrap();
+    s.admin
+        .watch(
+            &["get", "tc", &format!("--field-selector=metadata.name={name}")],
+            berth_e2e::scenario::PATIENCE * 2,
+            seen,
+        )
+        .unwrap();
     least
 }
 

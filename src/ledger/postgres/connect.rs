@@ -56,6 +56,7 @@ impl Source {
 /// A small pool behind SeaORM's connection, to a server that answers; `name` is seen in `pg_stat_activity`.
 pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, LedgerError> {
     let options = options(source, name)?;
+    warn_of(&options);
     probe::reach(&options).await?;
     Ok(pool(options, Plans::Generic))
 }
@@ -175,7 +176,6 @@ fn options_of(url: &str, name: &str) -> Result<PgConnectOptions, LedgerError> {
 fn tls(url: &str, options: &PgConnectOptions) -> Result<PgSslMode, LedgerError> {
     let host = options.get_host();
     if options.get_socket().is_some() || host.starts_with('/') {
-        tracing::warn!("the ledger's database is reached through a Unix socket, without TLS");
         return Ok(PgSslMode::Disable);
     }
     let said = url.split_once('?').is_some_and(|(_, query)| {
@@ -184,14 +184,8 @@ fn tls(url: &str, options: &PgConnectOptions) -> Result<PgSslMode, LedgerError> 
     match options.get_ssl_mode() {
         _ if !said => Ok(PgSslMode::VerifyFull),
         PgSslMode::VerifyFull => Ok(PgSslMode::VerifyFull),
-        mode @ (PgSslMode::VerifyCa | PgSslMode::Require) => {
-            tracing::warn!(host, sslmode = ?mode, "the identity of the ledger's database is not verified");
-            Ok(mode)
-        }
-        _ if is_this_machine(host) => {
-            tracing::warn!(host, "the ledger's database is reached without TLS");
-            Ok(PgSslMode::Disable)
-        }
+        mode @ (PgSslMode::VerifyCa | PgSslMode::Require) => Ok(mode),
+        _ if is_this_machine(host) => Ok(PgSslMode::Disable),
         mode => Err(LedgerError::Configuration {
             why: format!(
                 "sslmode={} would send the ledger and the password to {host} unprotected; that is allowed only to a \
@@ -199,6 +193,18 @@ fn tls(url: &str, options: &PgConnectOptions) -> Result<PgSslMode, LedgerError> 
                 format!("{mode:?}").to_lowercase()
             ),
         }),
+    }
+}
+
+/// Says what a way lacks, once it is gone: the source is read every few seconds, and most often says what it said before.
+pub(super) fn warn_of(options: &PgConnectOptions) {
+    let host = options.get_host();
+    match options.get_ssl_mode() {
+        PgSslMode::VerifyFull => {}
+        mode @ (PgSslMode::VerifyCa | PgSslMode::Require) => {
+            tracing::warn!(host, sslmode = ?mode, "the identity of the ledger's database is not verified");
+        }
+        _ => tracing::warn!(host, "the ledger's database is reached without TLS"),
     }
 }
 

@@ -40,6 +40,7 @@ impl Way {
     /// Reads the configuration; connects nowhere yet.
     pub(super) fn new(source: &Source, name: &str) -> Result<Self, LedgerError> {
         let configured = connect::configured(source, name)?;
+        connect::warn_of(&configured.options);
         let db = connect::pool(configured.options.clone(), connect::Plans::Own);
         Ok(Self { source: source.clone(), name: name.to_owned(), current: RwLock::new(Current { db, configured }) })
     }
@@ -66,6 +67,7 @@ impl Way {
 
     /// Goes another way from now on. What is under way in the old pool gets the time of a call to end.
     pub(super) fn turn(&self, configured: Configured) {
+        connect::warn_of(&configured.options);
         retire(self.replace(configured), CALL);
     }
 
@@ -88,4 +90,40 @@ fn retire(old: DatabaseConnection, after: Duration) {
         // A connection that is silent would say good-bye for ever; then it is dropped.
         let _ = tokio::time::timeout(CALL, old.get_postgres_connection_pool().close()).await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_way_without_tls_is_warned_of_once_however_often_it_is_looked_at() {
+        let said = Said::default();
+        let writer = said.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            let source = Source::Url("postgres://u@127.0.0.1/b?sslmode=disable".to_owned());
+            let way = Way::new(&source, "test").unwrap();
+            for _ in 0..3 {
+                assert!(way.rotated().unwrap().is_none());
+            }
+        });
+        let text = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("without TLS").count(), 1, "{text}");
+    }
 }

@@ -44,6 +44,8 @@ pub struct Counts {
     pub events: u64,
     /// Events that are held now.
     pub held: u64,
+    /// Requests that were done and whose answers were kept back.
+    pub stalled: u64,
     /// Faults that came true.
     pub faults: u64,
 }

@@ -21,6 +21,9 @@ pub enum Act {
     CutBefore,
     /// The API server has done it; its answer is lost, and so is the connection.
     CutAfter,
+    /// The API server has done it; its answer waits until it is fair again ([`Counts::stalled`](super::Counts)). Who is
+    /// killed meanwhile never learns of it.
+    StallAfter,
     /// The API server never sees it, and this is the answer: 409, 429, 500, 504, or another code.
     Answer {
         /// HTTP status.

@@ -93,6 +93,13 @@ async fn answer(request: Request<Incoming>, pool: Arc<Pool>, shared: Arc<Shared>
             let _ = tokio::time::timeout(WHOLE, body.collect()).await;
             Err(Broken)
         }
+        Some(Act::StallAfter) => {
+            let (head, body) = pass(request, pool, Arc::clone(&shared)).await?.into_parts();
+            let bytes = body.collect().await?.to_bytes();
+            lock(&shared.state).counts.stalled += 1;
+            fair.changed().await.map_err(|_| Broken)?;
+            Ok(Response::from_parts(head, whole(bytes)))
+        }
         Some(Act::Answer { code, retry_after }) => {
             // Read first: a client that still sends would not read.
             let _ = request.into_body().collect().await;

@@ -1,0 +1,74 @@
+//! Row 12: a leader stands still past its Lease while another writes, and goes on; the Lease is deleted under it.
+//!
+//! Owns: two processes over one cluster. Must never: move a clock (the simulated level does).
+
+use std::time::Duration;
+
+use berth_e2e::{
+    faults::{
+        api::{Act, Rule},
+        operator::{LEASE, until},
+    },
+    install::NAMESPACE,
+    kubectl::Kubectl,
+    objects::Tenant,
+    scenario::is_ready,
+};
+use serde_json::json;
+
+use crate::life::{NAME, theatre};
+
+/// The other one.
+const OTHER: &str = "process-1";
+/// The Lease's fifteen seconds, on a busy machine.
+const TAKEN: Duration = Duration::from_secs(90);
+const ROUNDS: u64 = 5;
+
+#[test]
+fn a_leader_that_stood_still_leaves_one_line() {
+    let Some(t) = theatre("frozen") else { return };
+    let mut leader = (NAME, t.stand.start(NAME).unwrap());
+    assert!(until(TAKEN, || t.stand.leader().is_ok_and(|name| name.starts_with(NAME))));
+    let mut other = (OTHER, t.stand.start_unready(OTHER).unwrap());
+    let mut lives = Vec::new();
+    for round in 0..ROUNDS {
+        let name = format!("frozen-{round}");
+        let object = t.s.apply(&Tenant::named(&name).simulated().with("drainSeconds", 0)).unwrap();
+        t.until(&name, |object| is_ready(object, "Running"));
+        // In the middle of a change: it stands still with a status write under way, done or not.
+        let act = if round % 2 == 0 { Act::Stall } else { Act::StallAfter };
+        let path = format!("tenantcontainers/{name}/status?");
+        t.stand.api.rule(Rule::once("PATCH", &path, act));
+        t.s.change(&name, &json!({"desiredState": "Stopped"})).unwrap();
+        assert!(t.stand.api.until_struck(TAKEN));
+        leader.1.signal("STOP").unwrap();
+        let taken_over = || {
+            // Whoever leads no more ends, and is started again, as by its pod.
+            if !other.1.runs() {
+                other.1 = t.stand.start_unready(other.0).unwrap();
+            }
+            t.stand.leader().is_ok_and(|holder| holder.starts_with(other.0))
+        };
+        assert!(until(TAKEN, taken_over), "nobody took over");
+        t.until(&name, |object| is_ready(object, "Stopped"));
+        let late = t.live(&format!("late-{round}"));
+        // What the first one had sent arrives only now, and it does not know yet that it leads no more.
+        t.stand.api.fair();
+        leader.1.signal("CONT").unwrap();
+        t.s.user.run(&["delete", "tc", &name, "--wait=false"]).unwrap();
+        t.until_gone(&name);
+        lives.extend([object, late]);
+        std::mem::swap(&mut leader, &mut other);
+    }
+    for round in 0..ROUNDS {
+        Kubectl::admin().in_namespace(NAMESPACE).run(&["delete", "lease", LEASE]).unwrap();
+        lives.push(t.live(&format!("deleted-{round}")));
+    }
+    for object in &lives {
+        t.until_told(object);
+        t.is_the_story(object);
+    }
+    t.settled();
+    let runs = u64::try_from(lives.len()).unwrap();
+    t.report(12, runs, 2 * ROUNDS, Duration::ZERO).print().unwrap();
+}

@@ -1,0 +1,193 @@
+//! A life that tests disturb, what it has to have become, and the judges that look at all of the ledger.
+//!
+//! Owns: the reference. Must never: break anything.
+
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use berth_e2e::{
+    audit, cluster,
+    database::{self, hops},
+    faults::{
+        operator::Stand,
+        report::{Level, Report},
+    },
+    install::{self, Home, NAMESPACE},
+    kubectl::Kubectl,
+    objects::{Tenant, is_current},
+    scenario::{Scenario, is_ready, uid},
+};
+use serde_json::{Value, json};
+
+/// The name of the process, as of a pod.
+pub(crate) const NAME: &str = "process-0";
+/// The states of an undisturbed life. Beside them there are records within a state (rollouts), which tell of what was
+/// seen in between, and so differ with what came in between.
+pub(crate) const STORY: [&str; 5] = [
+    ">pending Accepted",
+    "pending>running AllReplicasReady",
+    "running>paused Draining",
+    "paused>stopped ScaledToZero",
+    "stopped>deleted Deleted",
+];
+/// How long anything may take that waits for a backoff of the operator.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A stand, and a namespace for services before it; the lock is last, so that the rest is gone before the next test.
+pub(crate) struct Theatre {
+    pub(crate) s: Scenario,
+    pub(crate) stand: Stand,
+    began: String,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Where there is a cluster: the installed operator gives way.
+pub(crate) fn theatre(name: &str) -> Option<Theatre> {
+    static ONE: Mutex<()> = Mutex::new(());
+    static READY: Mutex<bool> = Mutex::new(false);
+    if !cluster::wanted(name).unwrap_or_else(|missing| panic!("{missing}")) {
+        return None;
+    }
+    let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ready = READY.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*ready {
+        install::images().unwrap();
+        install::install(Home::Database, "info").unwrap();
+        *ready = true;
+    }
+    drop(ready);
+    let s = Scenario::alone(name).unwrap();
+    let stand = Stand::begin().unwrap();
+    Some(Theatre { s, stand, began: now(), _alone: alone })
+}
+
+fn now() -> String {
+    database::column("SELECT now()", &[]).unwrap().remove(0)
+}
+
+impl Theatre {
+    /// A service's whole life, each step after the one before has come true.
+    pub(crate) fn live(&self, name: &str) -> Value {
+        let object = self.s.apply(&Tenant::named(name).simulated().with("drainSeconds", 0)).unwrap();
+        self.until(name, |object| is_ready(object, "Running"));
+        self.s.change(name, &json!({"desiredState": "Stopped"})).unwrap();
+        self.until(name, |object| is_ready(object, "Stopped"));
+        self.s.user.run(&["delete", "tc", name, "--wait=false"]).unwrap();
+        self.until_gone(name);
+        object
+    }
+
+    /// Until a service is so; not longer than the operator's backoff allows.
+    pub(crate) fn until(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let selector = format!("--field-selector=metadata.name={name}");
+        self.s
+            .admin
+            .watch(&["get", "tc", &selector], PATIENCE, |object| {
+                (is_current(object) && condition(object)).then(|| object.clone())
+            })
+            .unwrap()
+    }
+
+    /// Until a service is gone from the API server.
+    pub(crate) fn until_gone(&self, name: &str) {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        self.s.admin.run(&["wait", "--for=delete", &format!("tc/{name}"), &timeout]).unwrap();
+    }
+
+    /// Until the whole story of a life is in the database and no tombstone waits.
+    pub(crate) fn until_told(&self, object: &Value) {
+        let told = |_: &Kubectl| {
+            let ended = hops(uid(object))?.iter().any(|hop| hop.ends_with(" Deleted"));
+            Ok((ended && !tombstones().iter().any(|name| name.contains(uid(object)))).then_some(()))
+        };
+        self.s.admin.wait_for("its end is in the database", PATIENCE, told).unwrap();
+    }
+
+    /// Its states are those of an undisturbed life, in one line.
+    pub(crate) fn is_the_story(&self, object: &Value) {
+        assert_eq!(story(object), STORY, "{:?}", hops(uid(object)));
+        assert!(database::is_one_line(uid(object)).unwrap(), "{:?}", hops(uid(object)));
+    }
+
+    /// Nothing is carried any more, nobody panicked, and both checkers agree that nothing is wrong.
+    pub(crate) fn settled(&self) {
+        self.stand.api.fair();
+        self.stand.database.fair();
+        let carries =
+            |object: &Value| object["status"]["ledger"]["pending"].as_array().is_some_and(|all| !all.is_empty());
+        let nothing = |admin: &Kubectl| {
+            let all = admin.json(&["get", "tc", "--all-namespaces"])?;
+            let carrying = all["items"].as_array().into_iter().flatten().any(carries);
+            Ok((!carrying && tombstones().is_empty()).then_some(()))
+        };
+        self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
+        self.s
+            .admin
+            .wait_for("berth verify --cluster", Duration::from_secs(40), |_| {
+                self.stand.berth(&["verify", "--cluster"]).map(Some)
+            })
+            .unwrap();
+        let mut checker = Command::new("python3");
+        checker.arg(install::top().join("e2e/peers/check.py")).args(["--kubectl", "--settled"]);
+        let output = checker.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        for name in [NAME, "process-1"] {
+            let panics = self.stand.lines(name, "panicked");
+            assert!(panics.is_empty(), "{panics:?}");
+        }
+    }
+
+    /// What came of it, by the database: nothing was lost where each story is whole.
+    pub(crate) fn report(&self, row: u32, runs: u64, faults: u64, longest: Duration) -> Report {
+        let since: &[(&str, &str)] = &[("since", &self.began)];
+        let records = "FROM berth.container_status_history WHERE recorded_at >= :'since'";
+        let written = database::count(&format!("SELECT count(*) {records}"), since).unwrap();
+        let doubled =
+            database::count(&format!("SELECT count(*) - count(DISTINCT (uid, sequence)) {records}"), since).unwrap();
+        let longest_blocked_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        assert_eq!(doubled, 0);
+        Report { faults, written, doubled, longest_blocked_ms, ..Report::new(row, Level::Real, runs) }
+    }
+}
+
+/// The changes of state of a life.
+pub(crate) fn story(object: &Value) -> Vec<String> {
+    let within =
+        |hop: &String| hop.split_once(' ').and_then(|(states, _)| states.split_once('>')).is_some_and(|(a, b)| a == b);
+    hops(uid(object)).unwrap().into_iter().filter(|hop| !within(hop)).collect()
+}
+
+/// Names of the tombstones that there are.
+pub(crate) fn tombstones() -> Vec<String> {
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    let names = berth.run(&["get", "configmap", "--selector=berth.dev/tombstone=true", "--output=name"]).unwrap();
+    names.lines().map(str::to_owned).collect()
+}
+
+/// What was made and removed for a service, by the API server's own word.
+pub(crate) fn made_and_removed(mark: audit::Mark, name: &str) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for line in audit::writes_since(mark).unwrap() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [_, verb, resource, object, code] = words[..] else { continue };
+        let of_it = object.split_once('/').is_some_and(|(_, object)| {
+            let object = object.trim_end_matches(':');
+            object == name || object.strip_prefix(name).is_some_and(|rest| rest == "-replicas")
+        });
+        if of_it && matches!((verb, code), ("patch", "201") | ("delete", "200")) {
+            *all.entry(format!("{verb} {resource}")).or_insert(0) += 1;
+        }
+    }
+    all
+}
+
+/// How long something took.
+pub(crate) fn timed<T>(what: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let outcome = what();
+    (outcome, began.elapsed())
+}
