@@ -11,11 +11,7 @@ const STACK: usize = 16 << 20;
 
 fn main() -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
-        // On a thread with that stack, as everything else.
-        Ok(runtime) => match runtime.block_on(runtime.spawn(run(Cli::parse()))) {
-            Ok(code) => code,
-            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
-        },
+        Ok(runtime) => runtime.block_on(run(Cli::parse())),
         Err(error) => {
             eprintln!("berth: no thread can be started: {error}");
             ExitCode::FAILURE

@@ -360,7 +360,8 @@ impl Worker {
         let about = ObjectRef::from_obj(&*object);
         let (started, event) = (Instant::now(), worker.shares.began(&about));
         worker.metrics.began();
-        let outcome = tenant::pass(&worker.context, &object).await;
+        // Boxed: the controller moves this future about, and a pass is not small.
+        let outcome = Box::pin(tenant::pass(&worker.context, &object)).await;
         let took = started.elapsed();
         worker.metrics.ended(took, outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason));
         let share = worker.shares.ended(&about, event, Instant::now());
