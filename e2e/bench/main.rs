@@ -4,7 +4,10 @@
 //!    another, on the real node. And Berth's own share of that: for each pass, from the event that it answers to its
 //!    end, added up over all passes until the service runs, from the operator's log.
 //! 2. Two hundred services at once on simulated nodes: time, passes, memory.
-//! 3. The same services while the database is there, is killed, and stands still, in turn: what a pass takes ([`outage`]).
+//! 3. The same services while the database is there, is killed, stands still, is slow and takes no writes, in turn: what a
+//!    pass takes; and what the ledger adds to their deletion ([`outage`]).
+//!
+//! `PART=deletions`, or the name of an outage, does only that of the last, and the scale that it needs.
 
 use std::{
     collections::BTreeMap,
@@ -32,19 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scenario = Scenario::begin("bench")?;
     scenario.apply(&Tenant::named("stopped").with("desiredState", "Stopped"))?;
     scenario.until_ready("stopped", "Stopped")?;
-    let mut waits = vec![];
-    // The first is for the caches of everybody else.
-    for run in 0..=RUNS {
-        let took = one(&scenario, &format!("run-{run}"))?;
-        if run > 0 {
-            waits.push(took);
-        }
+    let part = std::env::var("PART").unwrap_or_default();
+    if part.is_empty() {
+        starts(&scenario)?;
     }
-    let shares = shares(&Kubectl::admin().in_namespace(NAMESPACE).run(&["logs", POD])?);
-    let of_runs = (1..=RUNS).filter_map(|run| shares.get(&(scenario.namespace.clone(), format!("run-{run}"))).copied());
-    print("kubectl apply to Running", waits);
-    print("Berth's own share of it", of_runs.collect());
-
     if scale::has_room(SERVICES)? {
         let before = scale::memory()?;
         let passes = scale::passes()?;
@@ -58,10 +52,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let (Some((before, _)), Some((now, most))) = (before, scale::memory()?) {
             println!("memory of the operator        {before} MiB before, {now} MiB after, {most} MiB at most");
         }
-        outage::run(&scenario, SERVICES)?;
+        outage::run(&scenario, SERVICES, &part)?;
     } else {
         println!("{SERVICES} services on simulated nodes: left out, there are too few nodes (make up NODES=kwok:4)");
     }
+    Ok(())
+}
+
+/// Twenty services, one after another.
+fn starts(scenario: &Scenario) -> Result<(), Box<dyn Error>> {
+    let mut waits = vec![];
+    // The first is for the caches of everybody else.
+    for run in 0..=RUNS {
+        let took = one(scenario, &format!("run-{run}"))?;
+        if run > 0 {
+            waits.push(took);
+        }
+    }
+    let shares = shares(&Kubectl::admin().in_namespace(NAMESPACE).run(&["logs", POD])?);
+    let of_runs = (1..=RUNS).filter_map(|run| shares.get(&(scenario.namespace.clone(), format!("run-{run}"))).copied());
+    print("kubectl apply to Running", waits);
+    print("Berth's own share of it", of_runs.collect());
     Ok(())
 }
 

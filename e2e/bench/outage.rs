@@ -23,21 +23,16 @@ use serde_json::Value;
 /// Restarts of every service in one phase. A status has 32 slots.
 const ROUNDS: usize = 8;
 
-/// Runs the phases and prints what they took.
-pub(super) fn run(scenario: &Scenario, services: usize) -> Result<(), Box<dyn Error>> {
+const OUTAGES: [(&str, Kind); 4] =
+    [("killed", Kind::Killed), ("standing still", Kind::Frozen), ("slow", Kind::Slow), ("read-only", Kind::ReadOnly)];
+
+/// Runs the phases and prints what they took; only those of `part`, where it names any.
+pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<(), Box<dyn Error>> {
     let log = Followed::begin()?;
     let mut healthy: Vec<Vec<u64>> = vec![];
-    for (name, kind) in [
-        ("healthy", None),
-        ("killed", Some(Kind::Killed)),
-        ("healthy", None),
-        ("standing still", Some(Kind::Frozen)),
-        ("healthy", None),
-        ("slow", Some(Kind::Slow)),
-        ("healthy", None),
-        ("read-only", Some(Kind::ReadOnly)),
-        ("healthy", None),
-    ] {
+    let outages = OUTAGES.into_iter().filter(|(name, _)| part.is_empty() || part.contains(name));
+    let phases = outages.flat_map(|(name, kind)| [("healthy", None), (name, Some(kind))]);
+    for (name, kind) in phases.chain((part != "deletions").then_some(("healthy", None))) {
         log.forget();
         let begun = Instant::now();
         let outage = kind.map(Outage::begin).transpose()?;
@@ -55,6 +50,9 @@ pub(super) fn run(scenario: &Scenario, services: usize) -> Result<(), Box<dyn Er
     }
     let p99: Vec<u64> = healthy.iter().map(|passes| percentile(passes, 99)).collect();
     println!("healthy against healthy       p99 {p99:?} us");
+    if !part.is_empty() && !part.contains("deletions") {
+        return Ok(());
+    }
     log.forget();
     let outage = Outage::begin(Kind::Killed)?;
     scenario.user.run(&["delete", "tc", "--all", "--timeout=300s"])?;

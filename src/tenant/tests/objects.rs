@@ -218,7 +218,13 @@ impl World {
     /// Another object has something to tell, so that a batch is written.
     pub(super) fn another_object_changes(&self) {
         let ledger = self.operator.context.ledger.clone();
-        self.runtime.block_on(ledger.submit(Sample::new(99).operation(1))).unwrap();
+        let told = async {
+            // A spool that is only being opened takes nothing yet.
+            while ledger.submit(Sample::new(99).operation(1)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), told).await }).unwrap();
     }
 
     /// Another replica with a spool of its own, over the same API server and database.
