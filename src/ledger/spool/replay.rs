@@ -250,4 +250,30 @@ mod tests {
             assert_eq!(cursor, Some(Cursor { segment: 1, position: positions[6], next: 7 }));
         }
     }
+
+    #[test]
+    fn a_snapshot_that_a_later_one_overwrites_is_left_out_and_its_record_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(scan::JOURNAL)).unwrap();
+        let mut sample = Sample::new(1);
+        let mut bytes = frame::segment_header("berth-0", 1);
+        let mut told = vec![];
+        for number in 1..=4 {
+            let entry = sample.step();
+            let payload = Written::encode(Kept::Entry(entry.clone())).unwrap();
+            frame::write_frame(&mut bytes, Carries::Entry, number, &payload);
+            told.push(record(&entry).clone());
+        }
+        std::fs::write(scan::segment_path(dir.path(), 1), bytes).unwrap();
+        let read = |newest: Newest<'_>| stretch(dir.path(), &mut None, 0, 4, 10, newest).unwrap().entries;
+        let with_snapshot = |entries: &[Entry]| -> Vec<bool> {
+            entries.iter().map(|entry| matches!(entry, Entry::Chained { .. })).collect()
+        };
+        let latest = read(&|_| Some((4, told[3].envelope().seq)));
+        assert_eq!(latest.iter().map(record).cloned().collect::<Vec<_>>(), told, "every record, with its details");
+        assert_eq!(with_snapshot(&latest), [false, false, false, true]);
+        // Two leaders made a record on the same head: which of them stands is not known here.
+        let rival = read(&|_| Some((9, told[2].envelope().seq)));
+        assert_eq!(with_snapshot(&rival), [false, false, true, true]);
+    }
 }
