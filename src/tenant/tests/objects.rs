@@ -344,7 +344,12 @@ impl World {
 
     /// One of the watches tells of nothing new from now on, not to the next operator either.
     pub(super) fn stall(&mut self, watch: usize) {
-        self.behind.insert(watch, self.server.copy());
+        self.stall_as(watch, self.server.copy());
+    }
+
+    /// As [`Self::stall`], and it tells of what there was then.
+    pub(super) fn stall_as(&mut self, watch: usize, then: Server) {
+        self.behind.insert(watch, then);
     }
 
     /// All watches tell of what there is.
