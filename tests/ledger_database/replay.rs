@@ -11,7 +11,7 @@ use std::{
 
 use berth::{
     ledger::{
-        Entry, Health, Ledger,
+        Config, Entry, Health, Ledger,
         postgres::{Source, migrate},
     },
     lifecycle::State,
@@ -28,6 +28,35 @@ const BATCH: usize = 4_000;
 
 fn next(object: &mut Object) -> Entry {
     object.step(if object.head.sequence == 0 { State::Pending } else { State::Running })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_while_the_database_was_away_is_in_the_tables_of_the_present_too() {
+    let database = Database::create().await;
+    migrate(&source(&database)).await.unwrap();
+    let away = config(Source::Url("postgres://berth_test@127.0.0.1:1/away?sslmode=disable".to_owned()), "writer-0");
+    let ledger = Ledger::open(&away).await.unwrap();
+    let (mut gone, mut kept) = (Object::new("gone"), Object::new("kept"));
+    for to in [State::Pending, State::Running, State::Paused, State::Stopped, State::Deleted] {
+        ledger.submit(gone.step(to)).await.unwrap();
+        ledger.submit(next(&mut kept)).await.unwrap();
+    }
+    ledger.close().await;
+    let there = Config { database: Some(source(&database)), ..away };
+    let ledger = Ledger::open(&there).await.unwrap();
+    let all = async {
+        while database.number("SELECT count(*) FROM berth.container_status_history").await < 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // An ending's head is moved by whoever knows that it was shown; until then the row stands before it.
+        let rows = "SELECT count(*) FROM berth.tenant_containers WHERE (name, status, sequence) IN
+                    (VALUES ('gone', 'stopped', 4), ('kept', 'running', 5))";
+        while database.number(rows).await < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("a row of the present is missing");
+    ledger.close().await;
 }
 
 fn setting(name: &str, default: usize) -> usize {
@@ -69,8 +98,7 @@ async fn measure_a_replay_against_bare_batches_of_the_same_rows() {
     let mut bare = Bare::begin(objects).await;
     let before = bare.write(records / 2).await;
     forget_peak();
-    let ledger =
-        Ledger::open(&berth::ledger::Config { database: Some(source(&database)), ..away.clone() }).await.unwrap();
+    let ledger = Ledger::open(&Config { database: Some(source(&database)), ..away.clone() }).await.unwrap();
     let replayed = || match ledger.health() {
         Health::Database { beside, spool, .. } => (beside.replayed.load(Ordering::Relaxed), spool.is_some()),
         Health::Spool(_) => (0, false),

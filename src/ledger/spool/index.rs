@@ -124,6 +124,8 @@ struct Object {
     end: Option<End>,
     /// The latest snapshot, and its place among snapshots of the object.
     present: Option<(Place, Age)>,
+    /// The same of those that came with no ending.
+    alive: Option<(Place, Age)>,
     recent: VecDeque<Recent>,
     /// The last operation records, oldest first.
     told: VecDeque<(Phase, Place)>,
@@ -170,9 +172,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Where the latest snapshot of an object stands, by number, and at which sequence of its chain it was made.
+    /// Where the latest snapshot of an object stands, by number, and at which sequence of its chain it was made. An ending's
+    /// does not count: an import moves no head onto one (rule 11), and then writes the snapshot before it.
     pub(super) fn newest(&self, chain: ChainId) -> Option<(u64, u64)> {
-        let (place, (sequence, _, _)) = self.objects.get(&chain)?.present?;
+        let (place, (sequence, _, _)) = self.objects.get(&chain)?.alive?;
         Some((place.number, sequence))
     }
 
@@ -315,6 +318,9 @@ impl Index {
             return None;
         }
         object.present = Some((place, age(snapshot)));
+        if !ends && snapshot.state != Some(State::Deleted) {
+            object.alive = object.present;
+        }
         let state = object.end.as_ref().and_then(|end| end.known.state).or(snapshot.state);
         let lives = !ends && state != Some(State::Deleted);
         let owner = Owner { lives, created_at: snapshot.created_at, chain };
