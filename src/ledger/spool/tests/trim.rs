@@ -217,7 +217,7 @@ async fn samples_are_thinned_when_the_journal_is_full_and_nothing_else_is() {
     assert_eq!(left.len() as u64 + health.usage_thinned, kept, "each is there or counted");
     assert!(left.is_sorted() && left.len() > 100, "{}", left.len());
     let others: Vec<_> = entries.into_iter().filter(|entry| !matches!(entry, Entry::Usage(_))).collect();
-    assert_eq!(others, told);
+    assert_eq!(certain(&others), certain(&told));
     spool.close().await.unwrap();
 
     let spool = open_with(dir.path(), limits);
@@ -256,7 +256,7 @@ async fn replay_that_is_overtaken_by_thinning_misses_nothing_that_stays() {
         }
     }
     entries.retain(|entry| !matches!(entry, Entry::Usage(_)));
-    assert_eq!(entries, told);
+    assert_eq!(certain(&entries), certain(&told));
     spool.close().await.unwrap();
 }
 
