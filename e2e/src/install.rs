@@ -34,13 +34,10 @@ pub enum Home {
 /// Compiles Berth in the profile that this program was compiled in, makes its image and that of the test service, and
 /// puts both onto the node.
 pub fn images() -> Result<(), Error> {
-    let program = env::current_exe().map_err(|source| Error::Start { command: "finding Berth".to_owned(), source })?;
-    // target/debug/deps/scenarios-0123 or target/release/bench: the folder of the profile is named after it.
-    let folder = program.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
-    let folder = folder.unwrap_or(Path::new("target/debug"));
+    let program = program()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--locked", "--quiet", "--package", "berth", "--bin", "berth"]).current_dir(top());
-    if folder.ends_with("release") {
+    if program.parent().is_some_and(|folder| folder.ends_with("release")) {
         cargo.arg("--release");
     }
     // What cargo tells the programs that it runs is not for a cargo that they run: some build scripts read it, and would
@@ -53,10 +50,18 @@ pub fn images() -> Result<(), Error> {
         }
     }
     kubectl::run(&mut cargo, "")?;
-    let berth = format!("berth={}", folder.join("berth").display());
+    let berth = format!("berth={}", program.display());
     kubectl::run(Command::new(top().join("e2e/images/build")).args(["testservice", &berth]), "")?;
     kubectl::run(Command::new(top().join("e2e/cluster/load")).args(["testservice", "berth"]), "")?;
     Ok(())
+}
+
+/// Where [`images`] compiles Berth to: beside this program, in the profile's folder.
+pub fn program() -> Result<PathBuf, Error> {
+    let here = env::current_exe().map_err(|source| Error::Start { command: "finding Berth".to_owned(), source })?;
+    // target/debug/deps/scenarios-0123 or target/release/bench: the folder of the profile is named after it.
+    let folder = here.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
+    Ok(folder.unwrap_or(Path::new("target/debug")).join("berth"))
 }
 
 /// Installs or upgrades Berth, and waits until it works. `images` comes before.

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod database;
 pub mod faults;
 pub mod install;
+pub mod judges;
 pub mod kubectl;
 pub mod objects;
 pub mod outage;

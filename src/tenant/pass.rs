@@ -26,7 +26,7 @@ use super::{
     health::{Failure, Trouble},
     mounts,
     observe::Observed,
-    plan::{self, Standing, Verdict},
+    plan::{self, Hop, Standing, Verdict},
     record, requests, show,
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
@@ -101,8 +101,9 @@ impl Pass<'_> {
         let mut observed = self.context.caches.observe(&tenant);
         mounts::ask(&self.context.client, &tenant, &mut observed, (self.context.clock)()).await;
         // Side by side: children never wait for the ledger, and what they were before decides what the request is called.
-        let before = observed.clone();
-        let (brought, begun) = join(self.bring(&tenant, &mut observed), self.begin(&tenant, &before)).await;
+        let request = requests::new(&tenant, &observed);
+        let first = plan::first(&tenant).map(|hop| (hop, observed.clone()));
+        let (brought, begun) = join(self.bring(&tenant, &mut observed), self.begin(&tenant, request, first)).await;
         let mut brought = brought?;
         self.done.writes += brought.writes;
         let Begun { request, mut first } = begun?;
@@ -265,21 +266,26 @@ impl Pass<'_> {
 
     /// Tells the ledger what is known before the children are brought: the request, if nobody has noted it yet, and that a
     /// new service is accepted, whatever its children will be.
-    async fn begin(&self, tenant: &Tenant, observed: &Observed) -> Result<Begun, PassError> {
+    async fn begin(
+        &self,
+        tenant: &Tenant,
+        request: Option<OperationStatus>,
+        first: Option<(Hop, Observed)>,
+    ) -> Result<Begun, PassError> {
         let now = (self.context.clock)();
-        let request = match requests::new(tenant, observed) {
+        let request = match request {
             None => Ok(None),
             Some(request) => audit::start(&self.context.ledger, tenant, request, self.seal(now)?).await.map(Some),
         };
-        let first = match plan::first(tenant) {
+        let first = match first {
             None => None,
-            Some(hop) => {
+            Some((hop, observed)) => {
                 let mut tenant = tenant.clone();
                 // States do not wait for the audit: whoever shows them next tells of the request again.
                 if let Ok(Some(request)) = &request {
                     tenant.shown.status.operation = Some(request.clone());
                 }
-                Some(self.record(&tenant, observed, record::transition(&tenant, &hop), now).await)
+                Some(self.record(&tenant, &observed, record::transition(&tenant, &hop), now).await)
             }
         };
         Ok(Begun { request, first })

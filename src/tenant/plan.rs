@@ -157,10 +157,11 @@ fn stands(course: &Course, observed: &Observed) -> bool {
 
 /// What begins with the first pass over a service, whatever its children are.
 pub fn first(tenant: &Tenant) -> Option<Hop> {
-    let transition =
-        Transition::new(tenant.shown.state, State::Pending).ok().filter(|_| tenant.shown.state.is_none())?;
+    if tenant.shown.state.is_some() {
+        return None;
+    }
     Some(Hop {
-        transition,
+        transition: Transition::new(None, State::Pending).ok()?,
         reason: "Accepted",
         message: "accepted; its replicas are being made".to_owned(),
         actor: tenant.request.actor.clone(),

@@ -95,7 +95,7 @@ impl Log {
 }
 
 /// Whether `condition` became true in time.
-fn wait_until(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn wait_until(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + within;
     while !condition() {
         if Instant::now() >= end {

@@ -72,7 +72,7 @@ impl Stand {
 
     /// The same without waiting: behind a proxy that is broken, or as a replica that waits.
     pub fn start_unready(&self, name: &str) -> Result<Process, Error> {
-        let program = program();
+        let program = install::program()?;
         let start = |source| Error::Start { command: program.display().to_string(), source };
         let listen = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).map_err(start)?;
         let log = File::options().create(true).append(true).open(self.log_file(name)).map_err(start)?;
@@ -115,7 +115,7 @@ impl Stand {
     /// A command of `berth` as the operator's own, through the database's proxy: its URL has no password that the command
     /// line of an error could show.
     pub fn berth(&self, arguments: &[&str]) -> Result<String, Error> {
-        let mut command = Command::new(program());
+        let mut command = Command::new(install::program()?);
         command.args(arguments).env("DATABASE_URL", self.database.url("berth_operator", "berth"));
         command.env("POD_NAMESPACE", NAMESPACE).env("RUST_LOG", "error");
         kubectl::run(&mut command, "").map_err(|error| match error {
@@ -163,7 +163,6 @@ impl Drop for Stand {
                 let lines: Vec<String> = String::from_utf8_lossy(&text)
                     .lines()
                     .filter(|line| [" WARN ", "ERROR ", "panicked", "leading"].iter().any(|word| line.contains(word)))
-                    .filter(|line| !line.contains("without TLS"))
                     .map(|line| line.chars().take(300).collect())
                     .collect();
                 let last = lines.iter().skip(lines.len().saturating_sub(25)).cloned().collect::<Vec<_>>();
@@ -234,15 +233,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Waits until `condition` is true; whether it became so in time.
-pub fn until(within: Duration, condition: impl FnMut() -> bool) -> bool {
-    wait_until(within, condition)
-}
-
-fn program() -> PathBuf {
-    install::top().join("target/debug/berth")
 }
 
 fn inside() -> io::Result<()> {

@@ -9,7 +9,8 @@ use berth_e2e::{
     faults::{
         api::{Act, Rule},
         database::Weather,
-        operator::{Process, until},
+        operator::Process,
+        wait_until,
     },
     objects::Tenant,
     scenario::is_ready,
@@ -66,7 +67,7 @@ const FIVE: [Moment; 5] = [Moment::Before, Moment::After, Moment::At, Moment::Be
 fn kill(t: &Theatre, process: Process, moment: Moment, stalled: u64) -> Process {
     assert!(t.stand.api.until_struck(COMES), "the write never came");
     if moment == Moment::After {
-        assert!(until(COMES, || t.stand.api.counts().stalled > stalled), "the write was never done");
+        assert!(wait_until(COMES, || t.stand.api.counts().stalled > stalled), "the write was never done");
     }
     process.kill().unwrap();
     t.stand.api.fair();
@@ -97,11 +98,7 @@ fn live_into_a_tombstone(t: &Theatre, name: &str, process_may_wait_for_it: bool)
 fn a_process_that_is_killed_at_any_write_is_followed_by_one_that_goes_on() {
     let Some(t) = theatre("killed") else { return };
     let mut process = t.stand.start(NAME).unwrap();
-    let mark = audit::mark().unwrap();
-    let first = t.live("undisturbed");
-    t.until_told(&first);
-    t.is_the_story(&first);
-    let reference = made_and_removed(mark, "undisturbed");
+    let reference = t.reference();
     assert_eq!(reference.len(), 8, "{reference:?}");
     let (mut lives, mut longest) = (0, Duration::ZERO);
     for (kind, write) in WRITES.iter().enumerate() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use berth_e2e::{
     faults::{
         api::{Act, Rule},
-        operator::{LEASE, until},
+        operator::LEASE,
+        wait_until,
     },
     install::NAMESPACE,
     kubectl::Kubectl,
@@ -28,7 +29,7 @@ const ROUNDS: u64 = 5;
 fn a_leader_that_stood_still_leaves_one_line() {
     let Some(t) = theatre("frozen") else { return };
     let mut leader = (NAME, t.stand.start(NAME).unwrap());
-    assert!(until(TAKEN, || t.stand.leader().is_ok_and(|name| name.starts_with(NAME))));
+    assert!(wait_until(TAKEN, || t.stand.leader().is_ok_and(|name| name.starts_with(NAME))));
     let mut other = (OTHER, t.stand.start_unready(OTHER).unwrap());
     let mut lives = Vec::new();
     for round in 0..ROUNDS {
@@ -49,7 +50,7 @@ fn a_leader_that_stood_still_leaves_one_line() {
             }
             t.stand.leader().is_ok_and(|holder| holder.starts_with(other.0))
         };
-        assert!(until(TAKEN, taken_over), "nobody took over");
+        assert!(wait_until(TAKEN, taken_over), "nobody took over");
         t.until(&name, |object| is_ready(object, "Stopped"));
         let late = t.live(&format!("late-{round}"));
         // What the first one had sent arrives only now, and it does not know yet that it leads no more.

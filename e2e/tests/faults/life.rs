@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,7 +15,8 @@ use berth_e2e::{
         operator::Stand,
         report::{Level, Report},
     },
-    install::{self, Home, NAMESPACE},
+    install::{self, Home},
+    judges::{self, tombstones},
     kubectl::Kubectl,
     objects::{Tenant, is_current},
     scenario::{Scenario, is_ready, uid},
@@ -81,6 +81,15 @@ impl Theatre {
         object
     }
 
+    /// An undisturbed life, and what was made and removed for it: what the disturbed ones are compared with.
+    pub(crate) fn reference(&self) -> BTreeMap<String, usize> {
+        let (mark, name) = (audit::mark().unwrap(), "undisturbed");
+        let first = self.live(name);
+        self.until_told(&first);
+        self.is_the_story(&first);
+        made_and_removed(mark, name)
+    }
+
     /// Until a service is so; not longer than the operator's backoff allows.
     pub(crate) fn until(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let selector = format!("--field-selector=metadata.name={name}");
@@ -102,7 +111,7 @@ impl Theatre {
     pub(crate) fn until_told(&self, object: &Value) {
         let told = |_: &Kubectl| {
             let ended = hops(uid(object))?.iter().any(|hop| hop.ends_with(" Deleted"));
-            Ok((ended && !tombstones().iter().any(|name| name.contains(uid(object)))).then_some(()))
+            Ok((ended && !tombstones()?.iter().any(|name| name.contains(uid(object)))).then_some(()))
         };
         self.s.admin.wait_for("its end is in the database", PATIENCE, told).unwrap();
     }
@@ -122,7 +131,7 @@ impl Theatre {
         let nothing = |admin: &Kubectl| {
             let all = admin.json(&["get", "tc", "--all-namespaces"])?;
             let carrying = all["items"].as_array().into_iter().flatten().any(carries);
-            Ok((!carrying && tombstones().is_empty()).then_some(()))
+            Ok((!carrying && tombstones()?.is_empty()).then_some(()))
         };
         self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
         self.s
@@ -131,13 +140,12 @@ impl Theatre {
                 self.stand.berth(&["verify", "--cluster"]).map(Some)
             })
             .unwrap();
-        let mut checker = Command::new("python3");
-        checker.arg(install::top().join("e2e/peers/check.py")).args(["--kubectl", "--settled"]);
-        let output = checker.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        judges::second_checker().unwrap();
         for name in [NAME, "process-1"] {
-            let panics = self.stand.lines(name, "panicked");
-            assert!(panics.is_empty(), "{panics:?}");
+            for end in ["panicked", "overflowed its stack"] {
+                let lines = self.stand.lines(name, end);
+                assert!(lines.is_empty(), "{lines:?}");
+            }
         }
     }
 
@@ -147,7 +155,7 @@ impl Theatre {
         let records = "FROM berth.container_status_history WHERE recorded_at >= :'since'";
         let written = database::count(&format!("SELECT count(*) {records}"), since).unwrap();
         let doubled =
-            database::count(&format!("SELECT count(*) - count(DISTINCT (uid, sequence)) {records}"), since).unwrap();
+            database::count(&format!("SELECT count(*) - count(DISTINCT (uid, hash)) {records}"), since).unwrap();
         let longest_blocked_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         assert_eq!(doubled, 0);
         Report { faults, written, doubled, longest_blocked_ms, ..Report::new(row, Level::Real, runs) }
@@ -159,13 +167,6 @@ pub(crate) fn story(object: &Value) -> Vec<String> {
     let within =
         |hop: &String| hop.split_once(' ').and_then(|(states, _)| states.split_once('>')).is_some_and(|(a, b)| a == b);
     hops(uid(object)).unwrap().into_iter().filter(|hop| !within(hop)).collect()
-}
-
-/// Names of the tombstones that there are.
-pub(crate) fn tombstones() -> Vec<String> {
-    let berth = Kubectl::admin().in_namespace(NAMESPACE);
-    let names = berth.run(&["get", "configmap", "--selector=berth.dev/tombstone=true", "--output=name"]).unwrap();
-    names.lines().map(str::to_owned).collect()
 }
 
 /// What was made and removed for a service, by the API server's own word.

@@ -100,11 +100,7 @@ fn live_over_a_restart(t: &Theatre, name: &str, kind: &str, process: Process) ->
 fn what_is_seen_late_or_never_makes_no_other_story() {
     let Some(t) = theatre("unseen") else { return };
     let mut process = t.stand.start(NAME).unwrap();
-    let mark = audit::mark().unwrap();
-    let first = t.live("undisturbed");
-    t.until_told(&first);
-    t.is_the_story(&first);
-    let reference = made_and_removed(mark, "undisturbed");
+    let reference = t.reference();
     let (mut lives, mut longest) = (0, Duration::ZERO);
     let judge = |object: &Value, mark, name: &str, what: &str| {
         t.until_told(object);

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 use std::{
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -13,6 +12,7 @@ use std::{
 use berth_e2e::{
     cluster, database,
     install::{self, Home, NAMESPACE, POD},
+    judges::{self, tombstones},
     kubectl::Kubectl,
     objects::{Tenant, condition, reason},
     outage::{Kind, Outage},
@@ -40,11 +40,6 @@ fn scenario(name: &str) -> Option<(Scenario, MutexGuard<'static, ()>)> {
     Some((Scenario::alone(name).unwrap(), alone))
 }
 
-fn tombstones() -> Vec<Value> {
-    let stones = Kubectl::admin().in_namespace(NAMESPACE).json(&["get", "configmap", "-l", "berth.dev/tombstone=true"]);
-    stones.unwrap()["items"].as_array().unwrap().clone()
-}
-
 fn pending(object: &Value) -> usize {
     object["status"]["ledger"]["pending"].as_array().map_or(0, Vec::len)
 }
@@ -58,19 +53,11 @@ fn settled(s: &Scenario) {
             .into_iter()
             .flatten()
             .any(|object| pending(object) > 0 || (condition(object, "LedgerSynced") != "True"));
-        Ok((!carrying && tombstones().is_empty()).then_some(()))
+        Ok((!carrying && tombstones()?.is_empty()).then_some(()))
     })
     .unwrap();
     install::berth(&["verify", "--cluster"]).unwrap();
-    second_checker();
-}
-
-/// The one that knows docs/ledger.md alone.
-fn second_checker() {
-    let mut checker = Command::new("python3");
-    checker.arg(install::top().join("e2e/peers/check.py")).args(["--kubectl", "--settled"]);
-    let output = checker.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    judges::second_checker().unwrap();
 }
 
 /// A service's whole life while the database is unavailable in this way.
@@ -98,8 +85,8 @@ fn goes_on_without(kind: Kind) {
     s.until_ready("stopped", "Stopped").unwrap();
     s.delete("gone").unwrap();
     // Of this object: the services of an earlier test may be on their way out meanwhile.
-    let of_gone = |stone: &&Value| stone["metadata"]["name"].as_str().is_some_and(|name| name.contains(uid(&gone)));
-    assert_eq!(tombstones().iter().filter(of_gone).count(), 1, "the last records of what is gone have a home");
+    let of_gone = |stone: &&String| stone.contains(uid(&gone));
+    assert_eq!(tombstones().unwrap().iter().filter(of_gone).count(), 1, "the last records of what is gone have a home");
     outage.over().unwrap();
     settled(&s);
     let hops = database::hops(uid(&gone)).unwrap();
@@ -229,10 +216,8 @@ fn a_namespace_with_fifty_services_goes_while_the_database_is_away() {
     let outage = Outage::begin(Kind::Killed).unwrap();
     let namespace = format!("namespace/{}", s.namespace);
     Kubectl::admin().run(&["delete", &namespace, "--timeout=300s"]).unwrap();
-    let of_these = |stone: &&Value| {
-        stone["metadata"]["name"].as_str().is_some_and(|name| uids.iter().any(|uid| name.contains(uid)))
-    };
-    assert_eq!(tombstones().iter().filter(of_these).count(), 50, "the last records of each have a home");
+    let of_these = |stone: &&String| uids.iter().any(|uid| stone.contains(uid));
+    assert_eq!(tombstones().unwrap().iter().filter(of_these).count(), 50, "the last records of each have a home");
     outage.over().unwrap();
     settled(&s);
     let ended = "SELECT count(*) FROM berth.container_status_history WHERE namespace = :'n' AND to_state = 'deleted'";

@@ -8,9 +8,9 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
-use super::index::ChainId;
 use super::{
     frame::{self, Carries, Frame, Met},
+    index::ChainId,
     scan::{self, Segment},
     written::{Kept, Written},
 };
@@ -191,9 +191,8 @@ impl Reading<'_> {
             Err(error) => tracing::warn!(number = frame.number, %error, "an entry cannot be read, and is not replayed"),
         }
     }
-}
 
-impl Reading<'_> {
+    /// Without a snapshot that the journal's later one overwrites.
     fn without_outdated(&self, entry: Entry, number: u64) -> Option<Entry> {
         let outdated = |snapshot: &Snapshot| {
             (self.newest)((snapshot.target.cluster, snapshot.target.uid))

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::{
     objects::{Leader, OBJECT, TOMBSTONES, World, condition},
+    outages::told,
     server::{Cut, Server},
 };
 use crate::{
     ledger::{
-        Kind, Record,
+        Kind,
         simulated::{Database, Weather},
     },
     tenant::carried::SLOTS,
@@ -60,18 +61,8 @@ fn outcome(world: &mut World, database: &Database) -> Outcome {
     assert_eq!(world.server.list(TOMBSTONES), Vec::<Value>::new(), "tombstones are left");
     assert_eq!(world.server.get(OBJECT), None, "it never came to its end");
     world.verify_database(database, "at the end");
-    let (line, records) = (database.line(), database.records());
-    let shown = |record: &&Record| line.contains(&record.hash().to_string());
-    let gist = |record: &Record| {
-        let envelope = record.envelope();
-        format!("{:?} {} {:?}", envelope.to, envelope.reason, envelope.operation)
-    };
     let left = world.server.list("").iter().map(|object| object["metadata"]["name"].to_string()).collect();
-    Outcome {
-        told: records.iter().filter(shown).filter(|r| r.envelope().reason != "Superseded").map(gist).collect(),
-        audit: database.audit_entries(),
-        left,
-    }
+    Outcome { told: told(database), audit: database.audit_entries(), left }
 }
 
 fn lived(during: impl FnMut(&mut World, usize)) -> (Outcome, World) {
@@ -238,11 +229,7 @@ fn with_every_home_gone_the_status_full_and_unwritable_children_are_looked_after
     assert_eq!(condition(&world.object(), "Ready").0, "True");
     assert_eq!(world.object()["status"]["ledger"]["pending"], json!([]));
     world.verify_database(&database, "everything was gone");
-    let stored: Vec<String> = database.records().iter().map(|record| record.hash().to_string()).collect();
-    for object in world.server.shown() {
-        let head = object["status"]["ledger"]["head"].as_str().unwrap_or_default().to_owned();
-        assert!(head.is_empty() || stored.contains(&head), "{head} was shown and is lost");
-    }
+    world.verify_shown(&database);
 }
 
 /// The first leader stands still before its `write`th write of a request; the second does all of it; the first goes on.
@@ -283,11 +270,11 @@ fn a_leader_that_stood_still_past_its_term_changes_nothing_of_what_is_shown(
         for write in 0..12 {
             let (outcome, came) = frozen_at(request, write, weather);
             frozen += usize::from(came);
-            let told = |outcome: &Outcome| -> Vec<String> {
+            let words = |outcome: &Outcome| -> Vec<String> {
                 // A second leader that cannot ask what the first one told calls a release an update of what stands there.
                 outcome.told.iter().map(|told| told.replace("Updated", "Released")).collect()
             };
-            assert_eq!(told(&outcome), told(&whole), "frozen before write {write} of request {request}, {weather:?}");
+            assert_eq!(words(&outcome), words(&whole), "frozen before write {write} of request {request}, {weather:?}");
             assert_eq!(outcome.left, whole.left, "frozen before write {write} of request {request}, {weather:?}");
             if !came {
                 break;

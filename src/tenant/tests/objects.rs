@@ -1,7 +1,7 @@
 //! Builders: a TenantContainer, and a cluster small enough for a test, whose controllers work when they are told to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -263,6 +263,15 @@ impl World {
     pub(super) fn verify_database(&self, database: &Database, what: &str) {
         let report = database.verify();
         assert!(report.is_clean(), "{what}: {report:#?}");
+    }
+
+    /// What was shown is in the database, whatever came between.
+    pub(super) fn verify_shown(&self, database: &Database) {
+        let stored: BTreeSet<String> = database.records().iter().map(|record| record.hash().to_string()).collect();
+        for shown in self.server.shown() {
+            let head = shown["status"]["ledger"]["head"].as_str().unwrap_or_default();
+            assert!(head.is_empty() || stored.contains(head), "record {head} was shown and is lost");
+        }
     }
 
     pub(super) fn object(&self) -> Value {

@@ -3,7 +3,7 @@
 //!
 //! `BERTH_SCHEDULES=N` runs so many schedules, `BERTH_SEED=S` begins with that seed; a failure names its own.
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Instant};
+use std::{fmt::Write as _, time::Instant};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -161,11 +161,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
     assert_eq!(world.server.list(TOMBSTONES), Vec::<Value>::new(), "tombstones are left");
     assert_eq!(world.object()["status"]["ledger"]["pending"].as_array().map_or(0, Vec::len), 0, "records are pending");
     world.verify_database(&database, "at the end");
-    let stored: BTreeSet<String> = records.iter().map(|record| record.hash().to_string()).collect();
-    for shown in world.server.shown() {
-        let head = shown["status"]["ledger"]["head"].as_str().unwrap_or_default();
-        assert!(head.is_empty() || stored.contains(head), "record {head} was shown and is lost");
-    }
+    world.verify_shown(&database);
     let line = database.line();
     let mut at: Option<usize> = None;
     for shown in world.server.shown() {
