@@ -59,7 +59,7 @@ struct State {
 
 struct Shared {
     state: Mutex<State>,
-    watches: Watches,
+    watches: Arc<Watches>,
     /// Goes up when what stalls is to go on.
     fair: watch::Sender<u64>,
 }
@@ -93,7 +93,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let state = State { rules: Vec::new(), random: None, counts: Counts::default(), log: Log::default() };
         let shared =
-            Arc::new(Shared { state: Mutex::new(state), watches: Watches::default(), fair: watch::Sender::new(0) });
+            Arc::new(Shared { state: Mutex::new(state), watches: Arc::default(), fair: watch::Sender::new(0) });
         let (acceptor, authority) = match certificate {
             Some(certificate) => (Some(certificate.acceptor()?), Some(certificate.authority)),
             None => (None, None),

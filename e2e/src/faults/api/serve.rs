@@ -24,7 +24,11 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Act, Shared, Upstream, rules, upstream::Pool, watches::Next};
+use super::{
+    Act, Shared, Upstream, rules,
+    upstream::Pool,
+    watches::{Next, Said, Watch},
+};
 use crate::faults::lock;
 
 /// How long an answer that is to be lost is waited for.
@@ -135,9 +139,11 @@ async fn pass(request: Request<Incoming>, pool: Arc<Pool>, shared: Arc<Shared>) 
     let (mut sender, answer) = send(&pool, own, head, body).await?;
     let (head, mut body) = answer.into_parts();
     if is_watch && head.status.is_success() {
+        // Open before it is counted: whoever waits for the count may say what happens to its events.
+        let (watch, said) = shared.watches.open(&path);
         lock(&shared.state).counts.watches += 1;
         let (into, pipe) = mpsc::channel(1);
-        tokio::spawn(async move { follow(&path, body, &into, &shared).await });
+        tokio::spawn(async move { follow(watch, said, body, &into, &shared).await });
         return Ok(Response::from_parts(head, pipe_body(pipe)));
     }
     let (into, pipe) = mpsc::channel(4);
@@ -184,13 +190,18 @@ async fn send(
 }
 
 /// A watch, event by event, until either side ends it.
-async fn follow(path: &str, mut body: Incoming, into: &mpsc::Sender<Result<Frame<Bytes>, Broken>>, shared: &Shared) {
-    let (mut watch, mut said) = shared.watches.open(path);
+async fn follow(
+    mut watch: Watch,
+    mut said: Said,
+    mut body: Incoming,
+    into: &mpsc::Sender<Result<Frame<Bytes>, Broken>>,
+    shared: &Shared,
+) {
     loop {
-        let (lines, ends) = tokio::select! {
+        let next = tokio::select! {
             frame = body.frame() => match frame {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) => (watch.received(&bytes), false),
+                    Ok(bytes) => watch.received(&bytes),
                     Err(_) => continue,
                 },
                 Some(Err(_)) => {
@@ -198,16 +209,17 @@ async fn follow(path: &str, mut body: Incoming, into: &mpsc::Sender<Result<Frame
                     let _ = into.send(Err(Broken)).await;
                     return;
                 }
-                None => (Vec::new(), true),
+                None => Next::End(Vec::new()),
             },
             changed = said.changed() => match changed {
                 Err(_) => return,
-                Ok(()) => match watch.said() {
-                    Next::Pass(lines) => (lines, false),
-                    Next::End(lines) => (lines, true),
-                },
+                Ok(()) => watch.said(),
             },
             () = into.closed() => return,
+        };
+        let (lines, ends) = match next {
+            Next::Pass(lines) => (lines, false),
+            Next::End(lines) => (lines, true),
         };
         for line in lines {
             lock(&shared.state).counts.events += 1;

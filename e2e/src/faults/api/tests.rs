@@ -256,8 +256,6 @@ async fn events_are_held_and_released_in_order() {
     server.events.send(event("a")).unwrap();
     assert_eq!(next(&mut body).await.unwrap(), "a");
     proxy.watches("/pods", WatchAct::Hold);
-    // Let the watch hear of it before the event comes.
-    tokio::time::sleep(Duration::from_millis(50)).await;
     for name in ["b", "c"] {
         server.events.send(event(name)).unwrap();
     }
@@ -274,7 +272,6 @@ async fn two_events_come_the_other_way_round_held_or_not() {
     let (server, proxy) = ground().await;
     let mut body = watch(&server, &proxy).await;
     proxy.watches("/pods", WatchAct::Reorder);
-    tokio::time::sleep(Duration::from_millis(50)).await;
     for name in ["a", "b", "c"] {
         server.events.send(event(name)).unwrap();
     }
@@ -282,7 +279,6 @@ async fn two_events_come_the_other_way_round_held_or_not() {
         assert_eq!(next(&mut body).await.unwrap(), name);
     }
     proxy.watches("/pods", WatchAct::Hold);
-    tokio::time::sleep(Duration::from_millis(50)).await;
     for name in ["d", "e", "f"] {
         server.events.send(event(name)).unwrap();
     }

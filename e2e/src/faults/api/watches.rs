@@ -5,7 +5,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,6 +15,9 @@ use tokio::sync::watch;
 
 use super::{WatchAct, rules};
 use crate::faults::lock;
+
+/// Wakes whoever follows a watch when something was said about watches.
+pub(super) type Said = watch::Receiver<usize>;
 
 /// What was said about watches, and who is to be told.
 pub(super) struct Watches {
@@ -68,12 +71,13 @@ impl Watches {
         self.held.load(Ordering::SeqCst)
     }
 
-    pub(super) fn open(&self, path: &str) -> (Watch<'_>, watch::Receiver<usize>) {
+    /// A watch that hears of everything that is said from now on.
+    pub(super) fn open(self: &Arc<Self>, path: &str) -> (Watch, Said) {
         let said = self.said.subscribe();
         let seen = *said.borrow();
         let holding = lock(&self.held_paths).iter().any(|held| path.contains(held.as_str()));
         let watch = Watch {
-            all: self,
+            all: Arc::clone(self),
             path: path.to_owned(),
             buffer: BytesMut::new(),
             holding,
@@ -105,8 +109,8 @@ pub(super) enum Next {
 }
 
 /// One watch.
-pub(super) struct Watch<'a> {
-    all: &'a Watches,
+pub(super) struct Watch {
+    all: Arc<Watches>,
     path: String,
     buffer: BytesMut,
     holding: bool,
@@ -115,15 +119,25 @@ pub(super) struct Watch<'a> {
     seen: usize,
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watch {
     fn drop(&mut self) {
         self.count(self.kept.len(), 0);
     }
 }
 
-impl Watch<'_> {
-    /// The API server has sent these bytes.
-    pub(super) fn received(&mut self, bytes: &[u8]) -> Vec<Bytes> {
+impl Watch {
+    /// The API server has sent these bytes. What was said before they came holds for them.
+    pub(super) fn received(&mut self, bytes: &[u8]) -> Next {
+        match self.said() {
+            Next::Pass(mut passed) => {
+                passed.extend(self.take(bytes));
+                Next::Pass(passed)
+            }
+            ended @ Next::End(_) => ended,
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Vec<Bytes> {
         self.buffer.extend_from_slice(bytes);
         let mut passed = Vec::new();
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
