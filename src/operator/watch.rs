@@ -61,7 +61,7 @@ where
     follow(api, children(), cache, writer).flat_map(move |touched| {
         let views = match touched {
             Touched::One(view) => vec![Arc::new(view)],
-            Touched::Everything => all.filter(|_| true),
+            Touched::Everything { gone } => all.filter(|_| true).into_iter().chain(gone).collect(),
         };
         stream::iter(views.into_iter().filter_map(|view| owner(&view)).collect::<Vec<_>>())
     })
@@ -84,7 +84,7 @@ pub(super) fn residents(
             Touched::One(namespace) => {
                 tenants.state_filter(|tenant| tenant.metadata.namespace == namespace.metadata.name)
             }
-            Touched::Everything => tenants.state(),
+            Touched::Everything { gone: _ } => tenants.state(),
         };
         stream::iter(residents.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
     })
@@ -127,11 +127,9 @@ pub(super) fn tenants(
     watcher(api, watcher::Config::default().page_size(500)).default_backoff().flat_map(move |event| {
         let touched = match event.map(readable) {
             Ok(Some(event)) => {
-                writer.apply_watcher_event(&event);
                 // Before the cache, which lets the passes begin.
                 rivals.heard(&event);
-                cache.heard(&event);
-                touched(event)
+                hear(event, &mut writer, &cache)
             }
             Ok(None) => None,
             Err(error) => {
@@ -142,7 +140,7 @@ pub(super) fn tenants(
         stream::iter(match touched {
             None => vec![],
             Some(Touched::One(tenant)) => vec![Arc::new(tenant)],
-            Some(Touched::Everything) => store.state(),
+            Some(Touched::Everything { gone: _ }) => store.state(),
         })
     })
 }
@@ -181,13 +179,26 @@ fn trim(object: &mut TenantContainer) {
 
 enum Touched<K> {
     One(K),
-    Everything,
+    /// A complete list was read. No event tells of what was there before and is not in it.
+    Everything {
+        gone: Vec<Arc<K>>,
+    },
 }
 
-fn touched<K>(event: Event<K>) -> Option<Touched<K>> {
+/// Takes an event into store and cache.
+fn hear<K: Watched>(event: Event<K>, writer: &mut Writer<K>, cache: &Cache<K>) -> Option<Touched<K>>
+where
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let before = if matches!(event, Event::InitDone) { cache.everything() } else { vec![] };
+    writer.apply_watcher_event(&event);
+    cache.heard(&event);
     match event {
         Event::Apply(object) | Event::Delete(object) => Some(Touched::One(object)),
-        Event::InitDone => Some(Touched::Everything),
+        Event::InitDone => {
+            let is_gone = |object: &Arc<K>| cache.get(&ObjectRef::from_obj(&**object)).is_none();
+            Some(Touched::Everything { gone: before.into_iter().filter(is_gone).collect() })
+        }
         Event::Init | Event::InitApply(_) => None,
     }
 }
@@ -203,15 +214,45 @@ where
 {
     watcher(api, config).default_backoff().filter_map(move |event| {
         future::ready(match event {
-            Ok(event) => {
-                writer.apply_watcher_event(&event);
-                cache.heard(&event);
-                touched(event)
-            }
+            Ok(event) => hear(event, &mut writer, &cache),
             Err(error) => {
                 warn!(%error, kind = %K::kind(&()), "a watch was interrupted; it begins again");
                 None
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Namespace;
+
+    use super::*;
+
+    fn namespace(name: &str) -> Namespace {
+        let mut object = Namespace::default();
+        object.metadata.name = Some(name.to_owned());
+        object.metadata.resource_version = Some("1".to_owned());
+        object
+    }
+
+    #[test]
+    fn what_went_while_a_watch_was_away_is_told_of_with_the_list_that_lacks_it() {
+        let (cache, mut writer) = cache::<Namespace>();
+        let mut tell = |event| hear(event, &mut writer, &cache);
+        for event in [Event::Init, Event::InitApply(namespace("stays")), Event::InitApply(namespace("goes"))] {
+            assert!(tell(event).is_none());
+        }
+        tell(Event::InitDone);
+        // Written by this process, and gone before any watch told of it.
+        cache.wrote(namespace("never-seen"));
+        tell(Event::Init);
+        tell(Event::InitApply(namespace("stays")));
+        let Some(Touched::Everything { gone }) = tell(Event::InitDone) else { panic!("a list touches everything") };
+        let mut gone: Vec<_> = gone.iter().filter_map(|object| object.metadata.name.as_deref()).collect();
+        gone.sort_unstable();
+        assert_eq!(gone, ["goes", "never-seen"]);
+        let kept: Vec<_> = cache.everything().into_iter().filter_map(|object| object.metadata.name.clone()).collect();
+        assert_eq!(kept, ["stays"]);
+    }
 }

@@ -323,8 +323,8 @@ where
     let api: Api<View<P>> = Api::namespaced(client.clone(), namespace);
     match api.delete(&name, &this_one).await {
         Ok(_) => Ok(true),
-        // Gone, or another of the same name by now: the cache will say so in a moment.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(true),
+        // Gone, whether or not the watch has told of it.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(source) => {
             Err(ChildError { verb: "delete", kind, namespace: namespace.clone(), name, source: Box::new(source) })
         }

@@ -84,6 +84,16 @@ where
         self.store.state_filter(condition)
     }
 
+    /// What the watch has told of and what was written since.
+    pub fn everything(&self) -> Vec<Arc<K>> {
+        let mut all = self.store.state();
+        let written = self.written();
+        all.extend(
+            written.objects.iter().filter(|(key, _)| self.store.get(key).is_none()).map(|(_, ours)| Arc::clone(ours)),
+        );
+        all
+    }
+
     /// Keeps what the API server returned for a write, unless the watch has told already that the object is gone.
     pub fn wrote(&self, object: K) -> Arc<K> {
         let object = Arc::new(object);

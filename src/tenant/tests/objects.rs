@@ -408,6 +408,7 @@ impl World {
     pub(super) fn pass_unheard(&mut self) {
         let Some(object) = self.server.get(OBJECT) else { return };
         let (object, context) = (self::object(&object), &self.operator.context);
+        self.server.refused();
         let ended = self.runtime.block_on(async {
             tokio::select! {
                 biased;
@@ -417,6 +418,12 @@ impl World {
         });
         if matches!(ended, Ended::Cut) {
             self.start_operator_again();
+        }
+        // No event tells of a write that did not happen. Here somebody looks all the time, and would hide it.
+        let refused = self.server.refused();
+        if let Ended::Done(done) = &ended {
+            let soon = refused.is_empty() || done.look_again <= Duration::from_secs(60);
+            assert!(soon, "{refused:?} was refused, and nobody comes back to it soon: {done:?}");
         }
         self.ended = Some(ended);
     }

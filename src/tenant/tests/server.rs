@@ -6,7 +6,7 @@
 //! [`World`]: super::objects::World
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -49,6 +49,8 @@ struct Kept {
     version: u64,
     /// Writes until the cut, and how many in a row it meets.
     left: Option<(usize, Cut, u32)>,
+    /// Writes that a cut refused and that were not made since.
+    refused: BTreeSet<String>,
     refusals: Vec<Refusal>,
     writes: Vec<String>,
     statuses: Vec<Value>,
@@ -102,6 +104,11 @@ impl Server {
     /// Whether the cut has come.
     pub(super) fn was_cut(&self) -> bool {
         self.kept().left.is_none()
+    }
+
+    /// What was refused by a cut since this was asked last, and was not made since.
+    pub(super) fn refused(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.kept().refused)
     }
 
     pub(super) fn refuse(&self, path: &'static str, message: &'static str) {
@@ -176,13 +183,20 @@ impl Server {
         let cut = if head.method == Method::GET { None } else { self.count() };
         match cut {
             Some(Cut::Before) => return self.never().await,
+            // Nobody comes back for an Event alone.
+            _ if path.contains("/events/") => {}
+            Some(Cut::Answer(_) | Cut::Reset) => drop(self.kept().refused.insert(path.clone())),
+            _ if head.method == Method::GET => {}
+            _ => drop(self.kept().refused.remove(&path)),
+        }
+        match cut {
             Some(Cut::Answer(code)) => return Ok(response(code_of(code), &status(code, "Faulty", "not now"))),
             Some(Cut::Reset) => return Err(io::ErrorKind::ConnectionReset.into()),
             Some(Cut::Hold) => {
                 self.is_cut.notify_one();
                 self.goes_on.notified().await;
             }
-            Some(Cut::After | Cut::Lost) | None => {}
+            Some(Cut::Before | Cut::After | Cut::Lost) | None => {}
         }
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let answer = self.carry_out(&head.method, kind, &path, body);
