@@ -140,6 +140,9 @@ pub enum LedgerError {
         /// How many the database knows of.
         found: u64,
     },
+    /// The database was rewound while an import was under way, and may have lost its first part.
+    #[error("the ledger's database was restored or failed over while an import was under way; the import comes again")]
+    Overtaken,
     /// The entry contradicts itself; sending it again will not help.
     #[error("the entry about {subject} cannot be kept: {why}")]
     Malformed {
@@ -203,7 +206,7 @@ impl LedgerError {
             Self::Refused { .. } => "DatabaseRefused",
             Self::SchemaTooOld { .. } => "SchemaTooOld",
             Self::Quarantined { .. } => "LedgerQuarantined",
-            Self::Rewound { .. } => "LedgerRewound",
+            Self::Rewound { .. } | Self::Overtaken => "LedgerRewound",
             Self::Malformed { .. } => "LedgerMalformed",
             Self::Damaged { .. } => "LedgerDamaged",
             Self::Parted { .. } => "LedgerParted",
@@ -229,6 +232,7 @@ impl LedgerError {
             | Self::Connecting
             | Self::Configuration { .. } => true,
             Self::Quarantined { .. }
+            | Self::Overtaken
             | Self::Full { .. }
             | Self::Malformed { .. }
             | Self::Damaged { .. }

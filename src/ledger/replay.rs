@@ -21,8 +21,8 @@ use super::{
 };
 use crate::broken::{self, Variant};
 
-/// Entries in one import; the spool ends it earlier, by bytes.
-const STRETCH: usize = 4000;
+/// Entries in one import; the spool ends it earlier, by bytes. The more, the more records of an object a head passes at once.
+const STRETCH: usize = 16_000;
 /// How often progress is said, while there is some.
 const SAY: Duration = Duration::from_secs(5);
 /// How often the database is told how far this spool is.

@@ -1,6 +1,6 @@
 //! A database that was restored or failed over to an older state is found out, and the replica goes on (rule 5).
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use berth::{
     ledger::{
@@ -9,10 +9,12 @@ use berth::{
     },
     lifecycle::State,
 };
+use sqlx::Connection;
 
 use crate::{
     behind_a_proxy, home,
     objects::{CLUSTER, Object, record_of},
+    postgres::Database,
     proxy::Weather,
     up,
 };
@@ -93,4 +95,58 @@ async fn a_database_restored_from_a_copy_is_found_out_when_it_comes_back() {
     assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head.sequence, 1);
     assert_eq!(home.import(vec![late]).await.unwrap().added, 1);
     assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, object.head);
+}
+
+#[tokio::test]
+async fn an_import_whose_first_part_is_lost_moves_no_head_and_comes_again() {
+    let (database, home) = home().await;
+    let mut object = Object::new("db");
+    home.submit(object.step(State::Pending)).await.unwrap();
+    database.execute("CREATE TABLE berth.kept AS SELECT * FROM berth.ledger_writers").await;
+    let late: Vec<Entry> = [State::Running, State::Paused].map(|state| object.step(state)).into();
+    // Heads are moved in a later transaction than the one that stores: it has to wait here.
+    let mut gate = database.connect().await;
+    let mut gate = gate.begin().await.unwrap();
+    sqlx::query("LOCK TABLE berth.ledger_heads").execute(&mut *gate).await.unwrap();
+    let rewind = async {
+        until_stored(&database, 3).await;
+        // No record is lost from here on but those of the import: only the mark shows it.
+        database
+            .execute(
+                "DELETE FROM berth.ledger_writers; INSERT INTO berth.ledger_writers SELECT * FROM berth.kept;
+                 DELETE FROM berth.container_status_history WHERE sequence > 1",
+            )
+            .await;
+        gate.commit().await.unwrap();
+    };
+    let (imported, ()) = tokio::join!(home.import(late.clone()), rewind);
+    assert_eq!(imported.unwrap_err().reason(), "LedgerRewound");
+    let head = "SELECT sequence FROM berth.ledger_heads";
+    assert_eq!(database.number(head).await, 1, "a head that names a record which nobody has");
+    up(&home).await;
+    assert_eq!(*home.rewinds().borrow(), 1);
+    assert_eq!(home.import(late).await.unwrap(), Imported { added: 2, quarantined: 0 });
+    assert_eq!(database.number(head).await, 3);
+}
+
+#[tokio::test]
+async fn an_import_over_what_is_there_already_relies_on_its_mark_as_well() {
+    let (database, home) = home().await;
+    let mut object = Object::new("db");
+    let late: Vec<Entry> = [State::Pending, State::Running].map(|state| object.step(state)).into();
+    home.import(late.clone()).await.unwrap();
+    let mark = "SELECT ('x' || substr(encode(digest, 'hex'), 1, 16))::bit(64)::bigint FROM berth.ledger_writers";
+    let before = database.number(mark).await;
+    assert_eq!(home.import(late).await.unwrap(), Imported::default());
+    assert_ne!(database.number(mark).await, before, "an import that added nothing has left no trace");
+    assert_eq!(database.number("SELECT acknowledged FROM berth.ledger_writers").await, 2);
+}
+
+async fn until_stored(database: &Database, records: i64) {
+    let all = async {
+        while database.number("SELECT count(*) FROM berth.container_status_history").await < records {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("the import does not store");
 }

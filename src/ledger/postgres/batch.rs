@@ -4,13 +4,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::oneshot;
 
 use super::{
     bounds::{CALL, timed_out},
     failure::Failure,
-    heads::{self, Advanced, End, HeadRow, Reach, Standing},
+    heads::{self, Advanced, HeadRow, Link, Reach, Standing},
     history,
     operations::{self, Account, Operation, Taken},
     present, usage,
@@ -43,7 +43,8 @@ pub(super) struct Item {
 pub(super) enum Mode {
     /// A record is kept where it is the next of its chain; its snapshot is written with it.
     Live,
-    /// Every record is kept, also beside the line: it was shown, or may have been. Snapshots are written afterwards.
+    /// Every record is kept, also beside the line: it was shown, or may have been. Heads are moved afterwards, by
+    /// [`move_heads`], and snapshots after that.
     Import,
 }
 
@@ -69,8 +70,13 @@ pub(super) struct Done {
     pub(super) verdicts: Vec<Verdict>,
     /// Rows that were not there before: records, operations and samples.
     pub(super) added: u64,
+}
+
+/// What became of heads.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
     /// The ends of the chains whose heads moved.
-    pub(super) moved: Vec<End>,
+    pub(super) ends: Vec<Link>,
     /// The records at which heads stand, or over which they passed: their snapshots count.
     pub(super) passed: HashSet<Hash>,
 }
@@ -92,49 +98,79 @@ pub(super) async fn commit(
     mode: Mode,
     items: &[Item],
 ) -> Result<Done, Failure> {
-    match tokio::time::timeout(CALL, transaction(pool, writer, marks, mode, items)).await {
+    bounded(async {
+        let parts = Parts::of(items);
+        let mut transaction = begin(pool).await?;
+        let (standings, mut added) = match mode {
+            Mode::Live => {
+                let Advanced { standings, moved: _ } =
+                    heads::advance(&mut transaction, &parts.links(), Reach::All).await?;
+                let added = history::insert(&mut transaction, &parts.next(&standings)).await?;
+                (standings, added)
+            }
+            Mode::Import => (HashMap::new(), history::insert(&mut transaction, &parts.once()).await?),
+        };
+        let taken = operations::insert(&mut transaction, &parts.operations).await?;
+        let samples = usage::insert(&mut transaction, &parts.samples).await?;
+        if mode == Mode::Live {
+            present::upsert(&mut transaction, &counting(items, &passed(&standings))).await?;
+        }
+        added.extend_from_slice(&taken.added);
+        let after = match mode {
+            Mode::Live => marks.known.after(&added),
+            Mode::Import => marks.known.beyond(&added),
+        };
+        finish(transaction, writer, marks, after).await?;
+        let verdicts = items.iter().map(|item| verdict(&item.entry, &standings, &taken)).collect();
+        Ok(Done { verdicts, added: added.len() as u64 + samples })
+    })
+    .await
+}
+
+/// Moves heads, in one transaction, over records that imports of this writer have stored; and on over what was stored
+/// before those that they follow.
+///
+/// Those records are there for certain: the mark of this writer has moved with each of the imports' transactions, and is
+/// compared in this one, so a database that was rewound since refuses it (docs/ledger.md, "What the model changed", 10).
+pub(super) async fn move_heads(
+    pool: &PgPool,
+    writer: &str,
+    marks: &mut Marks,
+    links: &[Link],
+) -> Result<Moved, Failure> {
+    bounded(async {
+        let mut transaction = begin(pool).await?;
+        let Advanced { standings, moved: mut ends } = heads::advance(&mut transaction, links, Reach::NoEnding).await?;
+        let mut passed = passed(&standings);
+        for end in heads::catch_up(&mut transaction, &ends).await? {
+            passed.insert(end.row.head.hash);
+            ends.push(end);
+        }
+        let after = marks.known.beyond(&[]);
+        finish(transaction, writer, marks, after).await?;
+        Ok(Moved { ends, passed })
+    })
+    .await
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match tokio::time::timeout(CALL, work).await {
         Ok(done) => done,
         Err(_) => Err(timed_out(DOING).into()),
     }
 }
 
-async fn transaction(
-    pool: &PgPool,
+async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Failure> {
+    pool.begin().await.map_err(|error| Failure::new(DOING, error))
+}
+
+/// Moves the mark and commits.
+async fn finish(
+    mut transaction: Transaction<'static, Postgres>,
     writer: &str,
     marks: &mut Marks,
-    mode: Mode,
-    items: &[Item],
-) -> Result<Done, Failure> {
-    let parts = Parts::of(items);
-    let mut transaction = pool.begin().await.map_err(|error| Failure::new(DOING, error))?;
-    let reach = match mode {
-        Mode::Live => Reach::All,
-        Mode::Import => Reach::NoEnding,
-    };
-    let Advanced { standings, mut moved } = heads::advance(&mut transaction, &parts.records(), reach).await?;
-    let mut passed: HashSet<Hash> = standings
-        .iter()
-        .filter(|(_, standing)| matches!(standing, Standing::Next | Standing::Last))
-        .map(|(hash, _)| *hash)
-        .collect();
-    let mut added = match mode {
-        Mode::Live => history::insert(&mut transaction, &parts.next(&standings)).await?,
-        Mode::Import => {
-            let added = history::insert(&mut transaction, &parts.once()).await?;
-            for end in heads::catch_up(&mut transaction, &moved).await? {
-                passed.insert(end.row.head.hash);
-                moved.push(end);
-            }
-            added
-        }
-    };
-    let taken = operations::insert(&mut transaction, &parts.operations).await?;
-    let samples = usage::insert(&mut transaction, &parts.samples).await?;
-    if mode == Mode::Live {
-        present::upsert(&mut transaction, &counting(items, &passed)).await?;
-    }
-    added.extend_from_slice(&taken.added);
-    let after = marks.known.after(&added);
+    after: Mark,
+) -> Result<(), Failure> {
     // From here on the answer may be lost. While it is in doubt, the row of the mark is locked by this transaction.
     marks.attempted = Some(after);
     writers::advance(&mut transaction, writer, marks.known, after).await?;
@@ -144,8 +180,12 @@ async fn transaction(
         transaction.commit().await.map_err(|error| Failure::new(DOING, error))?;
     }
     *marks = Marks { known: after, attempted: None };
-    let verdicts = items.iter().map(|item| verdict(&item.entry, &standings, &taken)).collect();
-    Ok(Done { verdicts, added: added.len() as u64 + samples, moved, passed })
+    Ok(())
+}
+
+fn passed(standings: &HashMap<Hash, Standing>) -> HashSet<Hash> {
+    let passed = standings.iter().filter(|(_, standing)| matches!(standing, Standing::Next | Standing::Last));
+    passed.map(|(hash, _)| *hash).collect()
 }
 
 /// The entries by table, each sorted by its key.
@@ -176,8 +216,8 @@ impl<'a> Parts<'a> {
         parts
     }
 
-    fn records(&self) -> Vec<&'a Record> {
-        self.chained.iter().map(|(record, _)| *record).collect()
+    fn links(&self) -> Vec<Link> {
+        self.chained.iter().map(|(record, _)| Link::of(record)).collect()
     }
 
     fn next(&self, standings: &HashMap<Hash, Standing>) -> Vec<(&'a Record, &'a Target)> {

@@ -56,19 +56,19 @@ pub(super) enum Standing {
     Ahead(Head),
 }
 
-/// Where `record` stands to the chain that ends in `head`. Pure.
-pub(super) fn judge(record: &Record, head: Option<HeadRow>) -> Standing {
+/// Where the record of `link` stands to the chain that ends in `head`. Pure.
+pub(super) fn judge(link: &Link, head: Option<HeadRow>) -> Standing {
     let Some(row) = head else {
-        return if record.follows(Head::GENESIS) { Standing::Next } else { Standing::Ahead(Head::GENESIS) };
+        return if link.follows(Head::GENESIS) { Standing::Next } else { Standing::Ahead(Head::GENESIS) };
     };
-    let envelope = record.envelope();
-    if row.head.hash == record.hash() {
+    let HeadRow { head, prev, at: _, closed: _ } = link.row;
+    if row.head.hash == head.hash {
         Standing::Last
-    } else if record.follows(row.head) || broken::is(Variant::HeadMovedWithoutCompare) {
+    } else if link.follows(row.head) || broken::is(Variant::HeadMovedWithoutCompare) {
         Standing::Next
-    } else if row.head.sequence == envelope.seq && row.prev == envelope.prev {
+    } else if row.head.sequence == head.sequence && row.prev == prev {
         Standing::Sibling(row)
-    } else if row.head.sequence >= envelope.seq {
+    } else if row.head.sequence >= head.sequence {
         Standing::Behind(row)
     } else {
         Standing::Ahead(row.head)
@@ -83,26 +83,31 @@ pub(super) fn key(record: &Record) -> Key {
     (record.envelope().cluster, record.envelope().uid)
 }
 
-/// The record in which a chain ends, as far as `ledger_heads` names it.
+/// A record as a link of its chain: what `ledger_heads` names of it where the chain ends in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct End {
+pub(super) struct Link {
     pub(super) chain: Key,
     pub(super) row: HeadRow,
     pub(super) epoch: u64,
     pub(super) state: Option<State>,
 }
 
-impl End {
+impl Link {
     /// For [`catch_up`], which asks for no more of it.
     pub(super) fn at(chain: Key, head: Head) -> Self {
         let row = HeadRow { head, prev: Hash::GENESIS, at: Micros(0), closed: false };
         Self { chain, row, epoch: 0, state: None }
     }
 
-    fn of(record: &Record) -> Self {
+    pub(super) fn of(record: &Record) -> Self {
         let envelope = record.envelope();
         let row = HeadRow { head: record.head(), prev: envelope.prev, at: envelope.at, closed: false };
         Self { chain: key(record), row, epoch: envelope.epoch, state: envelope.to }
+    }
+
+    /// Whether it attaches right behind `head`.
+    fn follows(&self, head: Head) -> bool {
+        self.row.head.sequence == head.sequence + 1 && self.row.prev == head.hash
     }
 }
 
@@ -110,7 +115,7 @@ impl End {
 #[derive(Clone, Copy, Debug)]
 struct Move {
     from: Head,
-    to: End,
+    to: Link,
 }
 
 /// Where the records stood, and which heads moved.
@@ -119,32 +124,26 @@ pub(super) struct Advanced {
     /// By the record's hash.
     pub(super) standings: HashMap<Hash, Standing>,
     /// The new ends of the chains whose heads moved.
-    pub(super) moved: Vec<End>,
+    pub(super) moved: Vec<Link>,
 }
 
-/// Moves each head over all records that follow it, one after the other, and tells where each record stood.
+/// Moves each head over all links that follow it, one after the other, and tells where each stood.
 ///
-/// `records` are sorted by chain, those of one chain in the order in which they came. The order of locks is the same in
+/// `links` are sorted by chain, those of one chain in the order in which they came. The order of locks is the same in
 /// every transaction: new chains by key, then known ones by key.
-pub(super) async fn advance(
-    connection: &mut PgConnection,
-    records: &[&Record],
-    reach: Reach,
-) -> Result<Advanced, Failure> {
-    debug_assert!(records.is_sorted_by_key(|record| key(record)), "records are sorted by chain");
-    let runs: Vec<&[&Record]> = records.chunk_by(|a, b| key(a) == key(b)).collect();
+pub(super) async fn advance(connection: &mut PgConnection, links: &[Link], reach: Reach) -> Result<Advanced, Failure> {
+    debug_assert!(links.is_sorted_by_key(|link| link.chain), "links are sorted by chain");
+    let runs: Vec<&[Link]> = links.chunk_by(|a, b| a.chain == b.chain).collect();
     let mut advanced = Advanced::default();
-    let first: Vec<End> = runs.iter().filter_map(|run| Some(walk(run, None, reach, &mut HashMap::new())?.to)).collect();
+    let first: Vec<Link> =
+        runs.iter().filter_map(|run| Some(walk(run, None, reach, &mut HashMap::new())?.to)).collect();
     let begun = begin(connection, &first).await?;
-    let known: Vec<Key> = runs
-        .iter()
-        .filter_map(|run| run.first().map(|record| key(record)))
-        .filter(|key| !begun.contains(key))
-        .collect();
+    let known: Vec<Key> =
+        runs.iter().filter_map(|run| run.first().map(|link| link.chain)).filter(|key| !begun.contains(key)).collect();
     let rows = lock(connection, &known).await?;
     let mut moves = vec![];
     for run in runs {
-        let Some(chain) = run.first().map(|record| key(record)) else { continue };
+        let Some(chain) = run.first().map(|link| link.chain) else { continue };
         let Some(step) = walk(run, rows.get(&chain).copied(), reach, &mut advanced.standings) else { continue };
         advanced.moved.push(step.to);
         if !begun.contains(&chain) {
@@ -155,22 +154,21 @@ pub(super) async fn advance(
     Ok(advanced)
 }
 
-/// Judges the records of one chain in their order, each behind those before it that were next. Pure.
-fn walk(run: &[&Record], row: Option<HeadRow>, reach: Reach, standings: &mut HashMap<Hash, Standing>) -> Option<Move> {
+/// Judges the links of one chain in their order, each behind those before it that were next. Pure.
+fn walk(run: &[Link], row: Option<HeadRow>, reach: Reach, standings: &mut HashMap<Hash, Standing>) -> Option<Move> {
     let from = row.map_or(Head::GENESIS, |row| row.head);
     let (mut row, mut end) = (row, None);
-    for &record in run {
-        let mut standing = judge(record, row);
-        let ends = record.envelope().to == Some(State::Deleted) || row.is_some_and(|row| row.closed);
+    for link in run {
+        let mut standing = judge(link, row);
+        let ends = link.state == Some(State::Deleted) || row.is_some_and(|row| row.closed);
         if standing == Standing::Next && reach == Reach::NoEnding && ends {
             standing = Standing::Ahead(row.map_or(Head::GENESIS, |row| row.head));
         }
         if standing == Standing::Next {
-            let to = End::of(record);
-            (row, end) = (Some(to.row), Some(to));
+            (row, end) = (Some(link.row), Some(*link));
         }
         // What comes twice has moved the head the first time.
-        standings.entry(record.hash()).or_insert(standing);
+        standings.entry(link.row.head.hash).or_insert(standing);
     }
     end.map(|to| Move { from, to })
 }
@@ -180,7 +178,7 @@ fn walk(run: &[&Record], row: Option<HeadRow>, reach: Reach, standings: &mut Has
 ///
 /// Where two records claim the place behind a head, it stays: which of them was shown, the status knows. It also stays before
 /// an ending ([`Reach::NoEnding`]).
-pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[End]) -> Result<Vec<End>, Failure> {
+pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[Link]) -> Result<Vec<Link>, Failure> {
     if ends.is_empty() {
         return Ok(vec![]);
     }
@@ -208,11 +206,11 @@ pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[End]) -> Res
     .fetch_all(&mut *connection)
     .await
     .map_err(|error| Failure::new(DOING, error))?;
-    let passed: Vec<End> = rows
+    let passed: Vec<Link> = rows
         .iter()
         .map(|row| {
             let state: Option<String> = row.try_get("state")?;
-            Ok(End {
+            Ok(Link {
                 chain: (row.try_get("cluster_id")?, row.try_get("uid")?),
                 row: head_row(row)?,
                 epoch: row.try_get::<i64, _>("epoch")?.cast_unsigned(),
@@ -247,9 +245,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(ends: impl IntoIterator<Item = &'a End>) -> Self {
+    fn of(ends: impl IntoIterator<Item = &'a Link>) -> Self {
         let mut columns = Self::default();
-        for End { chain: (cluster, uid), row: HeadRow { head, prev, at, closed: _ }, epoch, state } in ends {
+        for Link { chain: (cluster, uid), row: HeadRow { head, prev, at, closed: _ }, epoch, state } in ends {
             columns.clusters.push(*cluster);
             columns.uids.push(*uid);
             columns.sequences.push(head.sequence.cast_signed());
@@ -263,7 +261,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-async fn begin(connection: &mut PgConnection, ends: &[End]) -> Result<HashSet<Key>, Failure> {
+async fn begin(connection: &mut PgConnection, ends: &[Link]) -> Result<HashSet<Key>, Failure> {
     if ends.is_empty() {
         return Ok(HashSet::new());
     }
@@ -388,8 +386,12 @@ mod tests {
         draft.seal(Seal { cluster: Uuid::nil(), epoch: 1, at: Micros(at) }, previous)
     }
 
+    fn link(record: &Record) -> Link {
+        Link::of(record)
+    }
+
     fn row(record: &Record) -> HeadRow {
-        HeadRow { head: record.head(), prev: record.envelope().prev, at: record.envelope().at, closed: false }
+        link(record).row
     }
 
     #[test]
@@ -398,14 +400,14 @@ mod tests {
         let other = record(Head::GENESIS, 2);
         let two = record(one.head(), 3);
         let three = record(two.head(), 4);
-        assert_eq!(judge(&one, None), Standing::Next);
-        assert_eq!(judge(&two, None), Standing::Ahead(Head::GENESIS));
-        assert_eq!(judge(&two, Some(row(&one))), Standing::Next);
-        assert_eq!(judge(&one, Some(row(&one))), Standing::Last);
-        assert_eq!(judge(&other, Some(row(&one))), Standing::Sibling(row(&one)));
-        assert_eq!(judge(&one, Some(row(&two))), Standing::Behind(row(&two)));
-        assert_eq!(judge(&record(other.head(), 5), Some(row(&two))), Standing::Behind(row(&two)));
-        assert_eq!(judge(&three, Some(row(&one))), Standing::Ahead(one.head()));
+        assert_eq!(judge(&link(&one), None), Standing::Next);
+        assert_eq!(judge(&link(&two), None), Standing::Ahead(Head::GENESIS));
+        assert_eq!(judge(&link(&two), Some(row(&one))), Standing::Next);
+        assert_eq!(judge(&link(&one), Some(row(&one))), Standing::Last);
+        assert_eq!(judge(&link(&other), Some(row(&one))), Standing::Sibling(row(&one)));
+        assert_eq!(judge(&link(&one), Some(row(&two))), Standing::Behind(row(&two)));
+        assert_eq!(judge(&link(&record(other.head(), 5)), Some(row(&two))), Standing::Behind(row(&two)));
+        assert_eq!(judge(&link(&three), Some(row(&one))), Standing::Ahead(one.head()));
     }
 
     #[test]
@@ -414,14 +416,20 @@ mod tests {
         let (two, other) = (record(one.head(), 2), record(one.head(), 3));
         let (three, five) = (record(two.head(), 4), record(Head { sequence: 4, hash: one.hash() }, 5));
         let mut standings = HashMap::new();
-        let step = walk(&[&one, &two, &one, &other, &three, &five], None, Reach::All, &mut standings).unwrap();
+        let step = walk(
+            &[link(&one), link(&two), link(&one), link(&other), link(&three), link(&five)],
+            None,
+            Reach::All,
+            &mut standings,
+        )
+        .unwrap();
         assert_eq!((step.from, step.to.row), (Head::GENESIS, row(&three)));
         let stood = [&one, &two, &other, &three, &five].map(|record| standings[&record.hash()]);
         let beside = Standing::Sibling(row(&two));
         assert_eq!(stood, [Standing::Next, Standing::Next, beside, Standing::Next, Standing::Ahead(three.head())]);
-        assert!(walk(&[&one, &two], Some(row(&two)), Reach::All, &mut HashMap::new()).is_none());
+        assert!(walk(&[link(&one), link(&two)], Some(row(&two)), Reach::All, &mut HashMap::new()).is_none());
         assert!(
-            walk(&[&three, &two], None, Reach::All, &mut HashMap::new()).is_none(),
+            walk(&[link(&three), link(&two)], None, Reach::All, &mut HashMap::new()).is_none(),
             "it does not begin at the beginning"
         );
     }
@@ -441,13 +449,13 @@ mod tests {
             details: json!({}),
         };
         let end = draft.seal(Seal { cluster: Uuid::nil(), epoch: 1, at: Micros(2) }, one.head());
-        let step = walk(&[&one, &end], None, Reach::NoEnding, &mut HashMap::new()).unwrap();
+        let step = walk(&[link(&one), link(&end)], None, Reach::NoEnding, &mut HashMap::new()).unwrap();
         assert_eq!(step.to.row.head, one.head());
-        let step = walk(&[&one, &end], None, Reach::All, &mut HashMap::new()).unwrap();
+        let step = walk(&[link(&one), link(&end)], None, Reach::All, &mut HashMap::new()).unwrap();
         assert_eq!(step.to.row.head, end.head());
         let closed = HeadRow { closed: true, ..row(&end) };
         let after = record(end.head(), 3);
-        assert!(walk(&[&after], Some(closed), Reach::NoEnding, &mut HashMap::new()).is_none());
-        assert!(walk(&[&after], Some(closed), Reach::All, &mut HashMap::new()).is_some());
+        assert!(walk(&[link(&after)], Some(closed), Reach::NoEnding, &mut HashMap::new()).is_none());
+        assert!(walk(&[link(&after)], Some(closed), Reach::All, &mut HashMap::new()).is_some());
     }
 }

@@ -2,20 +2,21 @@
 //!
 //! Owns: what is still to be written of one import, and what comes of it. Must never: write; hold more than it was given.
 
-use std::collections::{HashMap, hash_map::Entry as Slot};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry as Slot};
 
 use tokio::sync::oneshot;
 
 use super::{
-    batch::{Done, Item},
-    heads::Key,
+    batch::{Done, Item, Moved},
+    heads::{Key, Link},
     present::Followed,
     writer::BATCH,
 };
 use crate::ledger::{
     entry::{Entry, Snapshot},
     error::LedgerError,
-    record::Head,
+    hash::Hash,
+    record::{Head, Record},
 };
 
 /// What came of an import.
@@ -32,9 +33,15 @@ pub struct Imported {
 pub(super) struct Import {
     rest: std::vec::IntoIter<Entry>,
     answer: oneshot::Sender<Result<Imported, LedgerError>>,
+    /// How often the database had been rewound when the first batch was written.
+    began: Option<u64>,
     /// What came of it so far.
     pub(super) imported: Imported,
-    /// The latest snapshot of each object that counts: written once, at the end.
+    /// The records that are stored, and whose heads do not know yet.
+    links: BTreeMap<Key, Vec<Link>>,
+    /// The snapshots that came with records: each counts if a head passes its record.
+    made_with: HashMap<Hash, Box<Snapshot>>,
+    /// The latest snapshot of each object that counts: written once, after the heads.
     snapshots: HashMap<Key, Box<Snapshot>>,
     /// Where the heads stand that it moved.
     ends: HashMap<Key, Followed>,
@@ -44,7 +51,9 @@ pub(super) struct Import {
 pub(super) enum Next {
     /// These entries.
     Entries(Vec<Item>),
-    /// These snapshots: the entries are written.
+    /// The heads over these records, sorted by chain: the entries are written.
+    Heads(Vec<Link>),
+    /// These snapshots: the heads are moved.
     Snapshots(Vec<Item>),
     /// The present of these objects follows their heads: the snapshots are written.
     Ends(Vec<Followed>),
@@ -57,7 +66,10 @@ impl Import {
         Self {
             rest: entries.into_iter(),
             answer,
+            began: None,
             imported: Imported::default(),
+            links: BTreeMap::new(),
+            made_with: HashMap::new(),
             snapshots: HashMap::new(),
             ends: HashMap::new(),
         }
@@ -68,11 +80,21 @@ impl Import {
         self.answer.is_closed()
     }
 
+    /// Whether the database, rewound so many times by now, may have lost batches of it: then it has to come again.
+    pub(super) fn is_overtaken(&mut self, rewinds: u64) -> bool {
+        *self.began.get_or_insert(rewinds) != rewinds
+    }
+
     /// At most so many entries of what is left, in order; or a batch of what is to be done after them.
     pub(super) fn next(&mut self, most: usize) -> Next {
         let entries: Vec<Item> = self.rest.by_ref().take(most).map(item).collect();
         if !entries.is_empty() {
             return Next::Entries(entries);
+        }
+        let links: Vec<Link> =
+            std::iter::from_fn(|| self.links.pop_first()).take(BATCH).flat_map(|(_, links)| links).collect();
+        if !links.is_empty() {
+            return Next::Heads(links);
         }
         let snapshots: Vec<Item> =
             take(&mut self.snapshots).into_iter().map(|snapshot| item(Entry::Present(snapshot))).collect();
@@ -84,20 +106,38 @@ impl Import {
     }
 
     /// Remembers what a committed batch leaves to be written at the end.
-    pub(super) fn remember(&mut self, items: Vec<Item>, done: &Done) {
+    pub(super) fn stored(&mut self, items: Vec<Item>, done: &Done) {
         self.imported.added += done.added;
-        for end in &done.moved {
+        for Item { entry, bare, answer: _ } in items {
+            match entry {
+                Entry::Present(snapshot) => self.keep(snapshot),
+                Entry::Chained { record, snapshot } => {
+                    self.link(&record);
+                    if !bare {
+                        self.made_with.insert(record.hash(), snapshot);
+                    }
+                }
+                Entry::Carried { record, target: _ } => self.link(&record),
+                Entry::Operation { .. } | Entry::Usage(_) => {}
+            }
+        }
+    }
+
+    fn link(&mut self, record: &Record) {
+        let link = Link::of(record);
+        self.links.entry(link.chain).or_default().push(link);
+    }
+
+    /// Remembers where heads went.
+    pub(super) fn moved(&mut self, moved: &Moved) {
+        for end in &moved.ends {
             let (cluster, uid) = end.chain;
             let followed = Followed { cluster, uid, head: end.row.head, epoch: end.epoch, state: end.state };
             self.ends.insert(end.chain, followed);
         }
-        for Item { entry, bare, answer: _ } in items {
-            match entry {
-                Entry::Present(snapshot) => self.keep(snapshot),
-                Entry::Chained { record, snapshot } if !bare && done.passed.contains(&record.hash()) => {
-                    self.keep(snapshot);
-                }
-                Entry::Chained { .. } | Entry::Carried { .. } | Entry::Operation { .. } | Entry::Usage(_) => {}
+        for hash in &moved.passed {
+            if let Some(snapshot) = self.made_with.remove(hash) {
+                self.keep(snapshot);
             }
         }
     }

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use super::{
     bounds::{CALL, timed_out},
     failure::Failure,
-    heads::{self, End, Key},
+    heads::{self, Key, Link},
 };
 use crate::ledger::{error::LedgerError, record::Head};
 
@@ -30,7 +30,7 @@ pub(super) async fn put(
         };
         if moved && closed_epoch.is_none() {
             // As in an import: what was stored before the head came here and follows it is one ahead, not behind.
-            heads::catch_up(&mut transaction, &[End::at(chain, to)]).await?;
+            heads::catch_up(&mut transaction, &[Link::at(chain, to)]).await?;
         }
         if moved {
             follow(&mut transaction, chain).await.map_err(failed)?;

@@ -20,11 +20,14 @@ pub(super) struct Mark {
 impl Mark {
     const START: Self = Self { acknowledged: 0, digest: Hash::GENESIS };
 
-    /// The mark after a batch that added these records. One that added none leaves it as it was.
+    /// The mark after a live batch that added these records. One that added none leaves it as it was.
     pub(super) fn after(self, added: &[Hash]) -> Self {
-        if added.is_empty() {
-            return self;
-        }
+        if added.is_empty() { self } else { self.beyond(added) }
+    }
+
+    /// The mark after a batch of an import, which moves also where everything was there already: what comes later in the
+    /// import relies on it.
+    pub(super) fn beyond(self, added: &[Hash]) -> Self {
         let mut bytes = Vec::with_capacity(32 * (added.len() + 1));
         bytes.extend_from_slice(self.digest.as_bytes());
         for hash in added {

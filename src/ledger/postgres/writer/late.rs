@@ -6,9 +6,10 @@ use std::{sync::atomic::Ordering, time::Instant};
 
 use super::{
     super::{
-        batch::{Item, Mode},
+        batch::{self, Item, Mode, Moved},
         bounds::{CALL, timed_out},
         failure::Failure,
+        heads::Link,
         import::{Import, Next},
         present,
         quarantine::Refused,
@@ -24,6 +25,10 @@ impl Writer {
         if import.is_abandoned() {
             return None;
         }
+        if let Err(error) = self.none_is_lost(&mut import).await {
+            import.answer(Err(error));
+            return None;
+        }
         let done = match import.next(self.pace.entries()) {
             Next::Entries(items) => {
                 let (entries, began) = (items.len(), Instant::now());
@@ -31,6 +36,7 @@ impl Writer {
                 self.pace.learn(entries, began.elapsed());
                 done
             }
+            Next::Heads(links) => self.move_heads(&links).await.map(|moved| import.moved(&moved)),
             Next::Snapshots(items) => self.write_late(Mode::Live, items, &mut import).await,
             Next::Ends(ends) => self.follow(&ends).await,
             Next::Nothing => {
@@ -58,7 +64,7 @@ impl Writer {
                 continue;
             }
             match self.commit(mode, &part).await {
-                Ok(done) if mode == Mode::Import => import.remember(part, &done),
+                Ok(done) if mode == Mode::Import => import.stored(part, &done),
                 Ok(_) => {}
                 Err(Failure::Row(refusal) | Failure::NoPartition(refusal)) => {
                     self.counters.halved.fetch_add(1, Ordering::Relaxed);
@@ -79,6 +85,25 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Whether the database still has what this import has written; else it has to come again.
+    async fn none_is_lost(&mut self, import: &mut Import) -> Result<(), LedgerError> {
+        let settled = self.settle().await.map_err(|failure| failure.into_error("reading this writer's mark"));
+        self.breaker.judge(settled)?;
+        if import.is_overtaken(*self.rewinds.borrow()) { Err(LedgerError::Overtaken) } else { Ok(()) }
+    }
+
+    async fn move_heads(&mut self, links: &[Link]) -> Result<Moved, LedgerError> {
+        let Some(marks) = &mut self.marks else {
+            return Err(self.breaker.error().unwrap_or(LedgerError::Closed));
+        };
+        self.counters.transactions.fetch_add(1, Ordering::Relaxed);
+        match batch::move_heads(&self.way.pool(), &self.name, marks, links).await {
+            // It comes again with the whole import.
+            Err(Failure::Conflict(error)) => Err(error),
+            moved => self.breaker.judge(moved.map_err(|failure| failure.into_error("moving the heads of chains"))),
+        }
     }
 
     /// Brings the present of these objects to where their chains end.

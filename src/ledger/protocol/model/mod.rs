@@ -63,6 +63,7 @@ enum Action {
     ReleaseFinalizer(usize),
     TailSyncs(usize),
     Replay(usize),
+    HeadGoesOn,
     TombstoneStep(usize, Id),
     MarkedHead(usize),
     Crash(usize),
@@ -114,6 +115,9 @@ impl Model for Config {
         self.helpful_actions(state, actions);
         self.new_work(state, actions);
         self.fault_actions(state, actions);
+        if state.head_may_go_on() {
+            actions.push(Action::HeadGoesOn);
+        }
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {

@@ -223,7 +223,6 @@ impl Config {
             Action::ImportPending(at, records) => {
                 if !s.leaders[at].cut_off {
                     s.db.records = s.db.records.and(records);
-                    s.head_goes_on();
                     self.keep(s, at, records);
                 }
                 s.leaders[at].seen = None;
@@ -298,10 +297,8 @@ impl Config {
                 leader.spool = leader.spool.and(leader.unsynced);
                 leader.unsynced = Set::default();
             }
-            Action::Replay(at) => {
-                s.db.records = s.db.records.and(s.leaders[at].spool);
-                s.head_goes_on();
-            }
+            Action::Replay(at) => s.db.records = s.db.records.and(s.leaders[at].spool),
+            Action::HeadGoesOn => s.head_goes_on(),
             Action::TombstoneStep(at, terminal) => self.tombstone_step(s, at, terminal),
             Action::MarkedHead(at) => {
                 if let (MarkedStep::Close { .. }, Some((terminal, epoch))) =
@@ -533,7 +530,6 @@ impl Config {
             TombstoneStep::Keep => {}
             TombstoneStep::Import(missing) => {
                 s.db.records = s.db.records.and(set(&missing));
-                s.head_goes_on();
                 self.keep(s, at, set(&missing));
             }
             TombstoneStep::NoteMark => {

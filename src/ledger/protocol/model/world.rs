@@ -315,14 +315,25 @@ impl State {
         self.db.closed = closed;
     }
 
-    /// An import moves an open head row on over stored records that follow it, as long as no two claim the same place.
+    /// The stored record that an open head row may move on to by itself, as long as no two claim the same place.
+    fn next_of_head(&self) -> Option<Id> {
+        let mut next = self.db.records.ids().filter(|&id| self.record(id).prev == self.db.head);
+        match (next.next(), next.next()) {
+            (Some(only), None) if self.db.closed.is_none() && self.record(only).kind != Kind::Terminal => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Whether something that was imported lies behind the head row, which an import moves in a later transaction than the
+    /// one that stores; or never, where it stops in between.
+    pub(super) fn head_may_go_on(&self) -> bool {
+        self.next_of_head().is_some()
+    }
+
+    /// The head row moves on over stored records that follow it.
     pub(super) fn head_goes_on(&mut self) {
-        while self.db.closed.is_none() {
-            let mut next = self.db.records.ids().filter(|&id| self.record(id).prev == self.db.head);
-            match (next.next(), next.next()) {
-                (Some(only), None) if self.record(only).kind != Kind::Terminal => self.move_head(only, None, false),
-                _ => return,
-            }
+        while let Some(next) = self.next_of_head() {
+            self.move_head(next, None, false);
         }
     }
 
