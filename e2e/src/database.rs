@@ -41,6 +41,22 @@ pub fn hops(uid: &str) -> Result<Vec<String>, Error> {
     )
 }
 
+/// The hops from the first record to the head, as [`hops`]: without those that were never shown, since another was. Nothing
+/// where the way back from the head has a gap.
+pub fn line(uid: &str) -> Result<Vec<String>, Error> {
+    column(
+        "WITH RECURSIVE line AS (
+             SELECT h.* FROM berth.container_status_history h
+             JOIN berth.ledger_heads e USING (cluster_id, uid, sequence, hash) WHERE uid = :'uid'
+             UNION ALL
+             SELECT h.* FROM line l JOIN berth.container_status_history h
+             ON (h.cluster_id, h.uid, h.sequence, h.hash) = (l.cluster_id, l.uid, l.sequence - 1, l.prev))
+         SELECT coalesce(from_state, '') || '>' || coalesce(to_state, '') || ' ' || reason
+         FROM line WHERE EXISTS (SELECT FROM line WHERE sequence = 1) ORDER BY sequence",
+        &[("uid", uid)],
+    )
+}
+
 /// Whether the chain is one line: contiguous from 1, each record's `prev` the hash before it, its end the head.
 pub fn is_one_line(uid: &str) -> Result<bool, Error> {
     let broken = count(

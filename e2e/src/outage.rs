@@ -1,7 +1,7 @@
 //! The cluster's database, made unavailable in the ways that databases are, and put back.
 //!
-//! Owns: what is done to the server's processes and to the operator's role; it is undone when an [`Outage`] is dropped.
-//! Must never: touch a record.
+//! Owns: what is done to the server's processes and to the operator's role, which is undone when an [`Outage`] is dropped;
+//! and the whole database put back to a [`Backup`]. Must never: touch a single record.
 
 use std::{
     fs,
@@ -164,8 +164,40 @@ fn cut_off() -> Result<(), Error> {
     administer(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"))
 }
 
+/// The database as it was at some moment, to which it can be restored as from a backup: what was written since is lost.
+#[derive(Debug)]
+pub struct Backup(());
+
+impl Backup {
+    /// Takes one. Connections are cut for a moment, since PostgreSQL copies only what nobody uses.
+    pub fn take() -> Result<Self, Error> {
+        beside(&format!(
+            "DROP DATABASE IF EXISTS berth_backup;\n{ALONE};\nCREATE DATABASE berth_backup TEMPLATE berth"
+        ))?;
+        beside("ALTER DATABASE berth ALLOW_CONNECTIONS true").map(|()| Self(()))
+    }
+
+    /// Puts it in the place of the database.
+    pub fn restore(self) -> Result<(), Error> {
+        beside(&format!("{ALONE};\nDROP DATABASE berth WITH (FORCE);\nALTER DATABASE berth_backup RENAME TO berth"))
+    }
+}
+
+/// Nobody is in the database, and nobody comes.
+const ALONE: &str = "ALTER DATABASE berth ALLOW_CONNECTIONS false;
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'berth'";
+
 fn administer(statement: &str) -> Result<(), Error> {
+    tell(&environment("DATABASE_URL")?, statement)
+}
+
+/// From a database that is none of Berth's.
+fn beside(statement: &str) -> Result<(), Error> {
+    tell(&environment("DATABASE_URL")?.replacen("/berth?", "/postgres?", 1), statement)
+}
+
+fn tell(url: &str, statement: &str) -> Result<(), Error> {
     let mut command = Command::new("psql");
-    command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]).arg(environment("DATABASE_URL")?);
+    command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]).arg(url);
     kubectl::run(&mut command, &format!("{statement};\n")).map(drop)
 }

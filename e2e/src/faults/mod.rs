@@ -8,6 +8,7 @@
 pub mod api;
 pub mod control;
 pub mod database;
+pub mod disk;
 pub mod matrix;
 pub mod operator;
 pub mod report;

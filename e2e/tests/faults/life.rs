@@ -10,7 +10,7 @@ use std::{
 
 use berth_e2e::{
     audit, cluster,
-    database::{self, hops},
+    database::{self, hops, line},
     faults::{
         operator::Stand,
         report::{Level, Report},
@@ -116,10 +116,10 @@ impl Theatre {
         self.s.admin.wait_for("its end is in the database", PATIENCE, told).unwrap();
     }
 
-    /// Its states are those of an undisturbed life, in one line.
+    /// Its states are those of an undisturbed life, in one line. Where the database was slower than its budget and the status
+    /// write failed too, a record may stand beside the line: the checkers see to it that it is named.
     pub(crate) fn is_the_story(&self, object: &Value) {
         assert_eq!(story(object), STORY, "{:?}", hops(uid(object)));
-        assert!(database::is_one_line(uid(object)).unwrap(), "{:?}", hops(uid(object)));
     }
 
     /// Nothing is carried any more, nobody panicked, and both checkers agree that nothing is wrong.
@@ -162,11 +162,11 @@ impl Theatre {
     }
 }
 
-/// The changes of state of a life.
+/// The changes of state of a life, as they were shown.
 pub(crate) fn story(object: &Value) -> Vec<String> {
     let within =
         |hop: &String| hop.split_once(' ').and_then(|(states, _)| states.split_once('>')).is_some_and(|(a, b)| a == b);
-    hops(uid(object)).unwrap().into_iter().filter(|hop| !within(hop)).collect()
+    line(uid(object)).unwrap().into_iter().filter(|hop| !within(hop)).collect()
 }
 
 /// What was made and removed for a service, by the API server's own word.

@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 mod database;
+mod disk;
 mod killed;
 mod leaders;
 mod life;
 mod random;
 mod refused;
+mod restored;
 mod watches;
