@@ -9,6 +9,7 @@ pub mod api;
 pub mod control;
 pub mod database;
 pub mod disk;
+pub mod etcd;
 pub mod matrix;
 pub mod operator;
 pub mod report;

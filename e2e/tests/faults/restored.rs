@@ -1,11 +1,12 @@
-//! Row 7: the database is restored to a copy of some minutes ago, while the operator works on.
+//! Rows 7 and 16: the database, or the API server, is restored to a copy of some minutes ago, while the operator works on.
 //!
 //! Owns: that what was lost had been acknowledged. Must never: restore before that is certain.
 
 use std::time::Duration;
 
 use berth_e2e::{
-    database::{count, hops},
+    database::{count, hops, line},
+    faults::etcd::Snapshot,
     objects::Tenant,
     outage::Backup,
     scenario::{is_ready, uid},
@@ -53,4 +54,51 @@ fn a_database_that_lost_its_last_minutes_gets_them_back_from_the_tail() {
     assert_eq!(count(invented, &[("uids", &uids)]).unwrap(), 0, "the tail had everything");
     t.settled();
     t.report(7, u64::try_from(lives.len()).unwrap(), 1, took).print().unwrap();
+}
+
+#[test]
+fn an_api_server_that_is_restored_gets_both_its_branches_kept_and_named() {
+    let Some(t) = theatre("older") else { return };
+    let _process = t.stand.start(NAME).unwrap();
+    let make = |name: &str| {
+        let object = t.s.apply(&Tenant::named(name).simulated().with("drainSeconds", 0)).unwrap();
+        t.until(name, |object| is_ready(object, "Running"));
+        object
+    };
+    let (changed, ended, untouched) = (make("changed"), make("ended"), make("untouched"));
+    let before = [&changed, &ended, &untouched].map(|object| hops(uid(object)).unwrap());
+    let copy = Snapshot::take().unwrap();
+    t.s.change("changed", &json!({"desiredState": "Stopped"})).unwrap();
+    t.until("changed", |object| is_ready(object, "Stopped"));
+    t.s.user.run(&["delete", "tc", "ended", "--wait=false"]).unwrap();
+    t.until_gone("ended");
+    t.until_told(&ended);
+    let unheard_of = t.live("unheard-of");
+    t.until_told(&unheard_of);
+    let known = [&changed, &ended].map(|object| hops(uid(object)).unwrap());
+    let ((), took) = timed(|| {
+        copy.restore().unwrap();
+        for name in ["changed", "ended", "untouched"] {
+            t.until(name, |object| is_ready(object, "Running"));
+        }
+    });
+    // Berth goes on as the API server now says, on top of what it had said: nothing of either is forgotten.
+    for (object, known) in [&changed, &ended].into_iter().zip(&known) {
+        let rewound = |_: &berth_e2e::kubectl::Kubectl| {
+            let now = hops(uid(object))?;
+            let named = now.iter().any(|hop| hop.ends_with(" ApiRewound"));
+            Ok((named && now.starts_with(known) && line(uid(object))? == now).then_some(()))
+        };
+        t.s.admin.wait_for("the rewind is in the chain", Duration::from_secs(60), rewound).unwrap();
+    }
+    assert_eq!(hops(uid(&untouched)).unwrap(), before[2], "of an object to which nothing happened since the copy");
+    t.is_the_story(&unheard_of);
+    t.s.user.run(&["delete", "tc", "--all", "--wait=false"]).unwrap();
+    for (name, object) in [("changed", &changed), ("ended", &ended), ("untouched", &untouched)] {
+        t.until_gone(name);
+        t.until_told(object);
+    }
+    t.is_the_story(&untouched);
+    t.settled();
+    t.report(16, 4, 1, took).print().unwrap();
 }

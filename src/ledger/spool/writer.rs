@@ -47,6 +47,8 @@ const BATCH_BYTES: usize = 4 << 20;
 const TAIL_SYNC: Duration = Duration::from_secs(1);
 /// How long to wait before something is tried again that the disk refused.
 pub(super) const RETRY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+/// The same where nothing waits for it: so that an alarm ends with its cause.
+const RETRY_IDLE: Duration = Duration::from_millis(if cfg!(test) { 40 } else { 10_000 });
 
 /// What the writer is asked.
 pub(super) enum Job {
@@ -147,6 +149,9 @@ impl Writer {
                 next = if room { jobs.try_recv().ok() } else { None };
             }
             self.commit(batch);
+            if let Err(error) = self.sound() {
+                tracing::debug!(error = error.explain(), "the spool does not go on yet");
+            }
             if !flushes.is_empty() {
                 self.flush();
             }
@@ -194,13 +199,15 @@ impl Writer {
     /// How long nothing has to be done without being asked.
     fn due(&self, now: Instant) -> Option<Duration> {
         let left = |since: Instant, wait: Duration| wait.saturating_sub(now.saturating_duration_since(since));
-        let tail = match (self.shared.later.len(), self.recovered_at) {
-            (0, _) => None,
-            (_, Some(tried)) if self.shared.poisoned().is_some() => Some(left(tried, RETRY)),
-            _ => Some(Duration::ZERO),
+        let idle = self.shared.later.len() == 0;
+        let append = if self.shared.poisoned().is_some() {
+            let wait = if idle { RETRY_IDLE } else { RETRY };
+            Some(self.recovered_at.map_or(Duration::ZERO, |tried| left(tried, wait)))
+        } else {
+            (!idle).then_some(Duration::ZERO)
         };
         let sync = self.unsynced_since.map(|since| left(since, TAIL_SYNC));
-        [tail, sync, self.upkeep_due(now)].into_iter().flatten().min()
+        [append, sync, self.upkeep_due(now)].into_iter().flatten().min()
     }
 
     fn end(mut self) {

@@ -125,7 +125,7 @@ async fn survives(what: What, error: i32, short: bool, left: i64, fails: i64, ho
                 Err(error) => {
                     failures += 1;
                     assert_eq!(error.reason(), "SpoolFailed", "{case}");
-                    assert!(spool.health().poisoned.is_some() && failures < 1000, "{case}");
+                    assert!(spool.health().poisonings > 0 && failures < 1000, "{case}");
                     tokio::time::sleep(Duration::from_millis(2)).await;
                     // Beside a database nobody has to send it again.
                     if !home {
@@ -151,6 +151,31 @@ async fn survives(what: What, error: i32, short: bool, left: i64, fails: i64, ho
     let stored: Vec<_> = all(dir.path()).into_iter().map(|stored| stored.hash).collect();
     assert_eq!(stored, acknowledged, "{case}: what was acknowledged is there once, and nothing else");
     health.poisonings
+}
+
+#[tokio::test]
+async fn a_disk_that_works_again_is_taken_to_although_nobody_asks() {
+    let dir = dir();
+    let disk = Failing {
+        os: Os::default(),
+        left: Arc::new(AtomicI64::new(i64::MAX)),
+        fails: Arc::new(AtomicI64::new(i64::MAX)),
+        what: What::All,
+        error: 28,
+        short: true,
+    };
+    let spool = Spool::open_on(Arc::new(disk.clone()), Arc::default(), dir.path(), "berth-0", SHORT).unwrap();
+    disk.left.store(0, Ordering::SeqCst);
+    spool.keep(Sample::new(1).step()).await.unwrap_err();
+    assert!(spool.health().poisoned.is_some());
+    disk.fails.store(0, Ordering::SeqCst);
+    let well = async {
+        while spool.health().poisoned.is_some() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), well).await.expect("it waits for somebody to ask");
+    spool.close().await.unwrap();
 }
 
 #[tokio::test]
