@@ -84,7 +84,7 @@ pub struct TenantContainerSpec {
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
 
-    /// State that the service should be in. Stopped drains it, scales it to zero and keeps its disks.
+    /// State that the service should be in. Paused takes it out of its Service and keeps its replicas; what does not run yet is started first. Stopped drains it, scales it to zero and keeps its disks.
     #[serde(default)]
     pub desired_state: DesiredState,
 
@@ -198,6 +198,8 @@ pub enum DesiredState {
     /// Serving.
     #[default]
     Running,
+    /// Out of its Service: nobody reaches it; replicas and disks kept.
+    Paused,
     /// Scaled to zero; disks kept.
     Stopped,
 }
@@ -501,7 +503,7 @@ pub struct TenantContainerStatus {
     /// Where the service is in its life, for people: Pending, Running, Paused, Stopped, Failed or Deleted. Programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The truth, as kstatus reads it. Ready: as desired, also when stopped. Reconciling: on the way. Stalled: it will not go on by itself. Available: it serves. LedgerSynced: where its records are.
+    /// The truth, as kstatus reads it. Ready: as desired, also when paused or stopped. Reconciling: on the way. Stalled: it will not go on by itself. Available: it serves. LedgerSynced: where its records are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -538,7 +540,7 @@ pub struct OperationStatus {
     /// Identifier of the request, the same as in the ledger.
     #[serde(default)]
     pub id: String,
-    /// What was asked for: Create, Update, Scale, Release, Restart, Stop, Start or Delete.
+    /// What was asked for: Create, Update, Scale, Release, Restart, Pause, Resume, Stop, Start or Delete.
     #[serde(default)]
     pub action: String,
     /// Who asked, as `user:NAME`, `guess:NAME` or `unknown:`.

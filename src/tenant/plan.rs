@@ -82,7 +82,8 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
     let stopped = Shape { replicas: 0, serving: false };
     let shape = match (tenant.goal, tenant.shown.state) {
         (Goal::Running, _) => running,
-        (_, Some(State::Running)) => draining,
+        // Also while it starts: nobody is to reach it.
+        (Goal::Paused, _) | (_, Some(State::Running)) => draining,
         (_, Some(State::Paused)) if now < drained_at(tenant, now) => draining,
         (_, _) => stopped,
     };
@@ -105,10 +106,15 @@ pub fn conclude(
     trouble: Option<&Trouble>,
     now: Micros,
 ) -> Verdict {
-    let seen = Seen { health: Health::of(tenant, course, observed, now), trouble, stands: stands(course, observed) };
+    let seen = Seen {
+        health: Health::of(tenant, course, observed, now),
+        trouble,
+        stands: stands(course, observed),
+        out_of_service: out_of_service(course, observed),
+    };
     let hop = hop(tenant, &seen);
     let state = hop.as_ref().map(|hop| hop.transition.to()).or(tenant.shown.state);
-    let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
+    let drain = (state == Some(State::Paused) && matches!(tenant.goal, Goal::Stopped | Goal::Deleted) && hop.is_none())
         .then(|| drained_at(tenant, now))
         .filter(|end| *end > now);
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
@@ -126,6 +132,8 @@ struct Seen<'a> {
     trouble: Option<&'a Trouble>,
     /// The StatefulSet is as it should be.
     stands: bool,
+    /// The Service selects nobody, as it should, or is not there.
+    out_of_service: bool,
 }
 
 impl Seen<'_> {
@@ -155,6 +163,11 @@ fn stands(course: &Course, observed: &Observed) -> bool {
         .is_some_and(|hash| observed.stateful_set.as_ref().and_then(|set| set.built_from()) == Some(hash))
 }
 
+fn out_of_service(course: &Course, observed: &Observed) -> bool {
+    let hidden = matches!(course, Course::Keep(children) if !children.shape.serving);
+    hidden && observed.service.as_ref().is_none_or(|service| service.built_from() == course.service())
+}
+
 /// What begins with the first pass over a service, whatever its children are.
 pub fn first(tenant: &Tenant) -> Option<Hop> {
     if tenant.shown.state.is_some() {
@@ -179,11 +192,16 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
     match (tenant.goal, shown) {
         (_, None) => first(tenant),
         (_, Some(State::Deleted)) => None,
-        (Goal::Running, Some(State::Pending | State::Paused)) => match seen.failure() {
-            _ if seen.runs() => make(State::Running, "AllReplicasReady", health.sentence(), observed()),
-            Some(failure) => make(State::Failed, failure.reason, failure.message.clone(), observed()),
-            None => None,
-        },
+        (Goal::Running, Some(State::Paused)) if seen.runs() => {
+            make(State::Running, "Resumed", format!("back in its Service; {}", health.sentence()), asked())
+        }
+        (Goal::Running, Some(State::Pending | State::Paused)) | (Goal::Paused, Some(State::Pending)) => {
+            match seen.failure() {
+                _ if seen.runs() => make(State::Running, "AllReplicasReady", health.sentence(), observed()),
+                Some(failure) => make(State::Failed, failure.reason, failure.message.clone(), observed()),
+                None => None,
+            }
+        }
         (Goal::Running, Some(State::Running)) => {
             // A release that the API server refused is not one yet.
             if shown_revision_differs(tenant) && seen.stands {
@@ -195,7 +213,15 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
                 None
             }
         }
-        (Goal::Running, Some(State::Failed)) => {
+        (Goal::Paused, Some(State::Running)) if seen.out_of_service => {
+            make(State::Paused, "Paused", "taken out of its Service, as asked; its replicas stay".to_owned(), asked())
+        }
+        (Goal::Paused, Some(State::Running)) => None,
+        (Goal::Paused, Some(State::Paused)) => match seen.failure() {
+            Some(failure) if !health.serves => make(State::Failed, failure.reason, failure.message.clone(), observed()),
+            _ => None,
+        },
+        (Goal::Running | Goal::Paused, Some(State::Failed)) => {
             if shown_revision_differs(tenant) && seen.stands {
                 make(State::Pending, "Retried", "changed; tried again".to_owned(), asked())
             } else if seen.failure().is_none() && health.known && !tenant.namespace_terminating {
@@ -204,7 +230,9 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
                 None
             }
         }
-        (Goal::Running, Some(State::Stopped)) => make(State::Pending, "Started", "started again".to_owned(), asked()),
+        (Goal::Running | Goal::Paused, Some(State::Stopped)) => {
+            make(State::Pending, "Started", "started again".to_owned(), asked())
+        }
         (Goal::Deleted, Some(State::Running | State::Pending | State::Paused | State::Failed)) if tenant.orphaning => {
             let message = "its children are left to themselves, as asked (--cascade=orphan)".to_owned();
             make(next?, "Orphaned", message, asked())
@@ -242,7 +270,7 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
     let (health, failure) = (&seen.health, seen.objection());
     let on_the_way = |reason, message: &str| Standing::OnTheWay { reason, message: message.to_owned() };
     match (tenant.goal, state) {
-        (Goal::Running, Some(State::Failed)) => match failure {
+        (Goal::Running | Goal::Paused, Some(State::Failed)) => match failure {
             Some(failure) => Standing::Stuck(failure.clone()),
             None => on_the_way("Recovering", "what kept it from running is gone"),
         },
@@ -257,7 +285,23 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
                 None => Standing::AsDesired { reason: "AllReplicasReady", message: health.sentence() },
             },
         },
-        (Goal::Running, _) => Standing::OnTheWay { reason: "Starting", message: health.sentence() },
+        (Goal::Paused, Some(State::Paused)) => match failure {
+            Some(failure) => Standing::Stuck(failure.clone()),
+            None if !health.ready => Standing::OnTheWay { reason: "RollingOut", message: health.sentence() },
+            None => match &health.growing {
+                Some(growing) => on_the_way("DiskGrowing", growing),
+                None => Standing::AsDesired {
+                    reason: "Paused",
+                    message: format!("out of its Service, as asked; {}", health.sentence()),
+                },
+            },
+        },
+        (Goal::Paused, Some(State::Running)) => match failure {
+            Some(failure) => Standing::Stuck(failure.clone()),
+            None => on_the_way("Pausing", "it is being taken out of its Service"),
+        },
+        (Goal::Running, Some(State::Paused)) => Standing::OnTheWay { reason: "Resuming", message: health.sentence() },
+        (Goal::Running | Goal::Paused, _) => Standing::OnTheWay { reason: "Starting", message: health.sentence() },
         (Goal::Stopped, Some(State::Stopped)) => {
             Standing::AsDesired { reason: "Stopped", message: "stopped as asked; its disks are kept".to_owned() }
         }

@@ -210,6 +210,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
     let goal = match (deleting, spec.desired_state) {
         (Some(_), _) => Goal::Deleted,
         (None, DesiredState::Stopped) => Goal::Stopped,
+        (None, DesiredState::Paused) => Goal::Paused,
         (None, DesiredState::Running) => Goal::Running,
     };
     let generation = metadata.generation.ok_or(Refusal::MetadataDamaged("generation"))?;
