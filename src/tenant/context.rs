@@ -13,7 +13,10 @@ use kube_runtime::events::Recorder;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{apply::ChildError, cache::Cache, observe::Caches, rivals::Rivals, show::ShowError, view::fingerprint};
+use super::{
+    apply::ChildError, cache::Cache, observe::Caches, resize::ResizeError, rivals::Rivals, show::ShowError,
+    view::fingerprint,
+};
 use crate::{
     api::TenantContainer,
     ledger::{Ledger, LedgerError, Micros, Snapshot},
@@ -105,6 +108,9 @@ pub enum PassError {
     /// A child could not be written.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// The CPU of a replica could not be changed.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
     /// The object itself could not be written.
     #[error(transparent)]
     Show(#[from] ShowError),
@@ -124,7 +130,7 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotLeader => "NotLeader",
-            Self::Child(_) => "ChildNotWritten",
+            Self::Child(_) | Self::Resize(_) => "ChildNotWritten",
             Self::Show(ShowError::Overtaken(_)) => "Overtaken",
             Self::Show(ShowError::Gone(_)) => "Gone",
             Self::Show(ShowError::Api { .. }) => "StatusNotWritten",

@@ -21,13 +21,14 @@ use super::{
     audit, carried,
     context::{Context, Done, PassError},
     course::Course,
+    cpu,
     disagree::{self, Way},
     ending,
     health::{Failure, Trouble},
     mounts,
     observe::Observed,
     plan::{self, Hop, Standing, Verdict},
-    record, requests, show,
+    record, requests, resize, show,
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
 };
@@ -249,13 +250,16 @@ impl Pass<'_> {
     async fn bring(&self, tenant: &Tenant, observed: &mut Observed) -> Result<Brought, PassError> {
         // One moment for plan and conclusion: between two, a drain could end unseen by either.
         let now = (self.context.clock)();
-        let course = plan::plan(tenant, now);
-        let Applied { writes, trouble } = match &course {
-            Course::Keep(children) => {
-                apply::apply(&self.context.client, &self.context.caches, tenant, children, observed).await?
-            }
-            Course::Leave | Course::Remove => Applied::default(),
+        let course = plan::plan(tenant, observed, now);
+        let Course::Keep(children) = &course else {
+            return Ok(Brought { now, course, writes: 0, trouble: None });
         };
+        let (client, caches) = (&self.context.client, &self.context.caches);
+        let Applied { mut writes, trouble } = apply::apply(client, caches, tenant, children, observed).await?;
+        let resizes = cpu::resizes(tenant, observed, now);
+        if !resizes.is_empty() {
+            writes += Box::pin(resize::resize(client, &caches.pods, tenant, resizes, observed)).await?;
+        }
         Ok(Brought { now, course, writes, trouble })
     }
 

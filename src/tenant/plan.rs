@@ -14,6 +14,7 @@ use crate::{
 use super::{
     build::{Shape, children},
     course::{Children, Course},
+    cpu::{self, Lag},
     health::{Failure, Health, MAX_SKEW, Severity, Trouble},
     observe::Observed,
     requests,
@@ -69,8 +70,9 @@ pub enum Standing {
     Stuck(Failure),
 }
 
-/// What there should be, given the state that is shown.
-pub fn plan(tenant: &Tenant, now: Micros) -> Course {
+/// What there should be, given the state that is shown. Of what there is, it matters whether a paused service's replicas have
+/// their CPU again: before that it does not serve.
+pub fn plan(tenant: &Tenant, observed: &Observed, now: Micros) -> Course {
     if tenant.shown.state == Some(State::Deleted) {
         return Course::Remove;
     }
@@ -81,6 +83,7 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
     let draining = Shape { serving: false, ..running };
     let stopped = Shape { replicas: 0, serving: false };
     let shape = match (tenant.goal, tenant.shown.state) {
+        (Goal::Running, _) if cpu::lag(tenant, observed).is_some() => draining,
         (Goal::Running, _) => running,
         // Also while it starts: nobody is to reach it.
         (Goal::Paused, _) | (_, Some(State::Running)) => draining,
@@ -91,7 +94,7 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
 }
 
 /// When a service that is being drained has drained.
-fn drained_at(tenant: &Tenant, now: Micros) -> Micros {
+pub(super) fn drained_at(tenant: &Tenant, now: Micros) -> Micros {
     let since = tenant.shown.since.filter(|since| since.0 <= now.0.saturating_add(MAX_SKEW)).map_or(0, |since| since.0);
     Micros(since.saturating_add(i64::from(tenant.spec.drain_seconds) * 1_000_000))
 }
@@ -111,14 +114,18 @@ pub fn conclude(
         trouble,
         stands: stands(course, observed),
         out_of_service: out_of_service(course, observed),
+        serves: matches!(course, Course::Keep(children) if children.shape.serving),
+        cpu: cpu::sentence(tenant, observed),
+        lag: cpu::lag(tenant, observed),
     };
     let hop = hop(tenant, &seen);
     let state = hop.as_ref().map(|hop| hop.transition.to()).or(tenant.shown.state);
-    let drain = (state == Some(State::Paused) && matches!(tenant.goal, Goal::Stopped | Goal::Deleted) && hop.is_none())
+    let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
         .then(|| drained_at(tenant, now))
         .filter(|end| *end > now);
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
-    let retry = trouble.map(|_| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
+    let again = trouble.is_some() || seen.lag.as_ref().is_some_and(|lag| lag.is_refused);
+    let retry = again.then(|| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
     Verdict {
         standing: standing(tenant, &seen, state),
         look_again: [drain, retry, seen.health.look_again].into_iter().flatten().min(),
@@ -134,6 +141,12 @@ struct Seen<'a> {
     stands: bool,
     /// The Service selects nobody, as it should, or is not there.
     out_of_service: bool,
+    /// The Service selects its replicas, or should.
+    serves: bool,
+    /// What CPU its replicas have while it is paused.
+    cpu: Option<String>,
+    /// What keeps it from being back in its Service.
+    lag: Option<Lag>,
 }
 
 impl Seen<'_> {
@@ -193,7 +206,10 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
         (_, None) => first(tenant),
         (_, Some(State::Deleted)) => None,
         (Goal::Running, Some(State::Paused)) if seen.runs() => {
-            make(State::Running, "Resumed", format!("back in its Service; {}", health.sentence()), asked())
+            // Not before its replicas have their CPU again, and the Service knows.
+            (seen.lag.is_none() && seen.serves)
+                .then(|| format!("back in its Service; {}", health.sentence()))
+                .and_then(|message| make(State::Running, "Resumed", message, asked()))
         }
         (Goal::Running, Some(State::Pending | State::Paused)) | (Goal::Paused, Some(State::Pending)) => {
             match seen.failure() {
@@ -292,7 +308,10 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
                 Some(growing) => on_the_way("DiskGrowing", growing),
                 None => Standing::AsDesired {
                     reason: "Paused",
-                    message: format!("out of its Service, as asked; {}", health.sentence()),
+                    message: match &seen.cpu {
+                        Some(cpu) => format!("out of its Service, as asked; {}; {cpu}", health.sentence()),
+                        None => format!("out of its Service, as asked; {}", health.sentence()),
+                    },
                 },
             },
         },
@@ -300,7 +319,10 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
             Some(failure) => Standing::Stuck(failure.clone()),
             None => on_the_way("Pausing", "it is being taken out of its Service"),
         },
-        (Goal::Running, Some(State::Paused)) => Standing::OnTheWay { reason: "Resuming", message: health.sentence() },
+        (Goal::Running, Some(State::Paused)) => Standing::OnTheWay {
+            reason: "Resuming",
+            message: seen.lag.as_ref().map_or_else(|| health.sentence(), |lag| lag.message.clone()),
+        },
         (Goal::Running | Goal::Paused, _) => Standing::OnTheWay { reason: "Starting", message: health.sentence() },
         (Goal::Stopped, Some(State::Stopped)) => {
             Standing::AsDesired { reason: "Stopped", message: "stopped as asked; its disks are kept".to_owned() }

@@ -5,6 +5,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
+    cpu,
     health::Failure,
     observe::Observed,
     plan::Standing,
@@ -72,6 +73,9 @@ pub fn of(
         (true, 1..) => conditions.set("Available", true, "Serving", &format!("{ready_replicas} replicas answer")),
         (true, _) => conditions.set("Available", false, "NoReplicaReady", "no replica is ready"),
         (false, _) => conditions.set("Available", false, "OutOfService", "taken out of its Service, as asked"),
+    }
+    if let Some(lag) = cpu::lag(tenant, observed).filter(|lag| lag.is_refused) {
+        conditions.set("ResumePending", true, "CpuNotGiven", &lag.message);
     }
     let mut backend = before.ledger.backend.clone();
     match kept {

@@ -190,6 +190,7 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("create", "statefulsets.apps"),
         ("delete", "persistentvolumeclaims"),
         ("list", "namespaces"),
+        ("patch", "pods/resize"),
         ("create", "events.events.k8s.io"),
     ] {
         assert!(may(verb, resource), "Berth may not {verb} {resource}");
@@ -202,6 +203,7 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("get", "configmaps"),
         ("create", "pods"),
         ("delete", "pods"),
+        ("patch", "pods"),
         ("create", "pods/exec"),
         ("patch", "namespaces"),
         ("create", "serviceaccounts/token"),

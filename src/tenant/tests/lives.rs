@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::objects::{CLAIMS, Ended, OBJECT, SERVICE, UID, World, waiting};
+use super::objects::{CLAIMS, Ended, OBJECT, World, waiting};
 use crate::lifecycle::{State, Transition};
 
 const RUNNING: [State; 2] = [State::Pending, State::Running];
@@ -73,108 +73,6 @@ fn whoever_changes_their_mind_while_it_drains_gets_the_service_back() {
     world.edit(|spec| spec["desiredState"] = json!("Running"));
     world.run();
     assert_eq!(world.states()[2..], [State::Paused, State::Running]);
-}
-
-/// What the Service selects: by uid, or nobody.
-fn is_in_service(world: &World) -> bool {
-    world.server.get(SERVICE).unwrap()["spec"]["selector"]["berth.dev/owner-uid"] == UID
-}
-
-#[test]
-fn pausing_takes_a_service_out_of_use_with_the_first_write_and_keeps_its_replicas() {
-    let mut world = World::new();
-    world.run();
-    world.edit(|spec| spec["desiredState"] = json!("Paused"));
-    let writes = world.server.writes().len();
-    world.pass();
-    assert_eq!(world.server.writes()[writes], format!("PATCH {SERVICE}"), "clients wait for nothing else");
-    assert!(!is_in_service(&world));
-    assert_eq!((world.states()[2..].to_vec(), world.reasons()[2].as_str()), (vec![State::Paused], "Paused"));
-    assert_eq!(world.stateful_set().unwrap()["spec"]["replicas"], 2, "replicas stay");
-    assert_eq!(world.condition("Ready"), ("True".into(), "Paused".into()), "paused is what was asked for");
-    assert_eq!(world.condition("Available"), ("False".into(), "OutOfService".into()));
-    let operation = world.object()["status"]["operation"].clone();
-    assert_eq!((operation["action"].as_str(), operation["result"].as_str()), (Some("Pause"), Some("Succeeded")));
-    world.later(3_600);
-    world.run();
-    assert_eq!(world.states()[2..], [State::Paused], "it stays so");
-    world.edit(|spec| spec["desiredState"] = json!("Running"));
-    world.pass();
-    assert!(is_in_service(&world));
-    assert_eq!((world.states()[3..].to_vec(), world.reasons()[3].as_str()), (vec![State::Running], "Resumed"));
-    assert_eq!(world.object()["status"]["operation"]["action"], "Resume");
-    assert_eq!(world.condition("Available").0, "True");
-}
-
-#[test]
-fn what_does_not_run_yet_starts_before_it_is_paused_and_nobody_reaches_it_meanwhile() {
-    let paused = [State::Pending, State::Running, State::Paused];
-    let mut world = World::new();
-    world.edit(|spec| spec["desiredState"] = json!("Paused"));
-    world.pass();
-    assert!(!is_in_service(&world));
-    assert_eq!(world.condition("Available").0, "False");
-    world.run();
-    assert!(!is_in_service(&world));
-    assert_eq!(world.states(), paused);
-    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
-    world.run();
-    assert_eq!(world.states()[3..], [State::Stopped]);
-    world.edit(|spec| spec["desiredState"] = json!("Paused"));
-    world.run();
-    assert_eq!(world.states()[4..], paused);
-}
-
-#[test]
-fn a_paused_service_that_breaks_fails_and_is_paused_again_once_it_is_well() {
-    let mut world = World::new();
-    world.run();
-    world.edit(|spec| spec["desiredState"] = json!("Paused"));
-    world.run();
-    world.reports.insert(0, waiting("CrashLoopBackOff", "back-off"));
-    world.run();
-    assert_eq!(world.states()[2..], [State::Paused], "one of two still stands");
-    assert_eq!(world.condition("Stalled"), ("True".into(), "CrashLoop".into()));
-    world.reports.insert(1, waiting("CrashLoopBackOff", "back-off"));
-    world.run();
-    assert_eq!(world.states()[3..], [State::Failed]);
-    world.reports.clear();
-    world.run();
-    assert_eq!(world.states()[4..], [State::Pending, State::Running, State::Paused]);
-    assert!(!is_in_service(&world));
-}
-
-#[test]
-fn a_service_that_cannot_be_taken_out_of_use_is_not_called_paused() {
-    let mut world = World::new();
-    world.run();
-    world.server.refuse("/services/search", "services are frozen");
-    world.edit(|spec| spec["desiredState"] = json!("Paused"));
-    world.run();
-    assert_eq!(world.states(), RUNNING, "clients still reach it");
-    assert_eq!(world.condition("Stalled"), ("True".into(), "ChildRefused".into()));
-    world.server.refuse_nothing();
-    world.run();
-    assert_eq!(world.states()[2..], [State::Paused]);
-}
-
-#[test]
-fn requests_around_a_pause_are_called_what_they_ask_for() {
-    let mut world = World::new();
-    world.run();
-    let mut called = vec![];
-    for (state, replicas) in
-        [("Paused", 2), ("Paused", 3), ("Stopped", 3), ("Paused", 3), ("Running", 3), ("Stopped", 3), ("Running", 3)]
-    {
-        world.edit(|spec| {
-            spec["desiredState"] = json!(state);
-            spec["replicas"] = json!(replicas);
-        });
-        world.pass();
-        called.push(world.object()["status"]["operation"]["action"].as_str().unwrap().to_owned());
-        world.run();
-    }
-    assert_eq!(called, ["Pause", "Scale", "Stop", "Pause", "Resume", "Stop", "Start"]);
 }
 
 #[test]

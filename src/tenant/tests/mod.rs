@@ -8,6 +8,7 @@ mod lives;
 mod objects;
 mod others;
 mod outages;
+mod paused;
 mod plan;
 mod schedules;
 mod server;
