@@ -156,6 +156,10 @@ pub struct TenantContainerSpec {
     #[serde(default = "drain_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: i32,
+
+    /// What becomes of the disks when the object is deleted. Delete removes them. Retain leaves them, without an owner; an administrator can give them to a later service of the same organisation, user, service name and object name.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 fn one() -> i32 {
@@ -202,6 +206,16 @@ pub enum DesiredState {
     Paused,
     /// Scaled to zero; disks kept.
     Stopped,
+}
+
+/// What becomes of disks when their service is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They are removed with it.
+    #[default]
+    Delete,
+    /// They stay.
+    Retain,
 }
 
 /// Resources of each replica.

@@ -12,6 +12,7 @@ mod context;
 pub mod course;
 pub mod cpu;
 mod disagree;
+pub mod disks;
 mod ending;
 pub mod health;
 pub mod mounts;

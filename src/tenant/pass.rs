@@ -68,6 +68,7 @@ pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, P
     let rival = context.rivals.reserve(&object).err();
     let around = Surroundings { cluster: context.cluster, namespace: &namespace, rival: rival.as_ref() };
     match validate::validate(&object, around) {
+        Ok(tenant) if tenant.left_alone => leave_alone(context, object, &tenant).await,
         Ok(tenant) => {
             Pass {
                 context,
@@ -560,6 +561,27 @@ struct Entered {
     before: bool,
     /// How many entries this pass has added for it.
     entries: u32,
+}
+
+/// Writes nothing but that nothing is written. The finalizer stays, or comes: the end of the object is recorded in any case.
+async fn leave_alone(context: &Context, object: Arc<TenantContainer>, tenant: &Tenant) -> Result<Done, PassError> {
+    let mut done = Done { look_again: RESYNC, ..Done::default() };
+    let held = object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    let object = if held {
+        object
+    } else {
+        done.writes += 1;
+        context.tenants.wrote(show::hold(&context.client, &object).await?)
+    };
+    let before = object.status.clone().unwrap_or_default();
+    let shown = status::left_alone(&before, (context.clock)());
+    if shown != before {
+        context.tenants.wrote(show::status(&context.client, &tenant.target, &object, ShowTests::Head, &shown).await?);
+        done.writes += 1;
+        info!(uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name, "left alone, as asked");
+        publish(context, &object, status::RECONCILE_DISABLED, status::LEFT_ALONE, false);
+    }
+    Ok(done)
 }
 
 async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refusal) -> Result<Done, PassError> {

@@ -15,6 +15,7 @@ use super::{
     build::{Shape, children},
     course::{Children, Course},
     cpu::{self, Lag},
+    disks,
     health::{Failure, Health, MAX_SKEW, Severity, Trouble},
     observe::Observed,
     requests,
@@ -272,7 +273,8 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
             }
         }
         (Goal::Deleted, Some(State::Stopped)) => {
-            make(State::Deleted, "Deleted", "deleted; its ledger stays".to_owned(), asked())
+            let stays = if disks::are_kept(tenant) { "its disks and its ledger stay" } else { "its ledger stays" };
+            make(State::Deleted, "Deleted", format!("deleted; {stays}"), asked())
         }
         (Goal::Stopped, Some(State::Stopped)) => None,
     }

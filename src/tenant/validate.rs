@@ -38,6 +38,9 @@ pub struct Tenant {
     pub namespace_terminating: bool,
     /// Whoever deletes it wants its children left to themselves (`--cascade=orphan`).
     pub orphaning: bool,
+    /// Its user wants it left alone (`berth.dev/reconcile: disabled`). A deletion goes on all the same: a finalizer that hangs
+    /// surprises, and whoever deletes has asked for something newer.
+    pub left_alone: bool,
     /// The request that this generation carries.
     pub request: Request,
     /// Fingerprint of the part of the spec that pods are made from.
@@ -234,6 +237,9 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
         namespace: ledger::Namespace { uid: uid(&around.namespace.metadata)?, name: target.namespace.clone(), labels },
         namespace_terminating: around.namespace.metadata.deletion_timestamp.is_some(),
         orphaning: deleting.is_some() && metadata.finalizers.iter().flatten().any(|name| name == ORPHAN),
+        left_alone: deleting.is_none()
+            && metadata.annotations.as_ref().and_then(|all| all.get(api::RECONCILE_ANNOTATION)).map(String::as_str)
+                == Some(api::RECONCILE_DISABLED),
         revision: revision(&spec, request.restarted_at.as_deref()),
         target,
         spec,
@@ -309,6 +315,7 @@ fn revision(spec: &TenantContainerSpec, restarted_at: Option<&str>) -> String {
         vectors: _,
         indexes: _,
         drain_seconds: _,
+        deletion_policy: _,
     } = spec;
     let parts = serde_json::json!([
         image,

@@ -1,9 +1,11 @@
 //! Tests of the pure part of a pass, on objects as the API server would return them.
 
 mod build;
+mod disks;
 mod faults;
 mod health;
 mod interrupted;
+mod left_alone;
 mod lives;
 mod objects;
 mod others;

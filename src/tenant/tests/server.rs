@@ -326,6 +326,9 @@ fn applied(before: Option<Value>, mut wanted: Value) -> Result<Value, (u16, Stri
     }
     for part in ["labels", "annotations", "ownerReferences"] {
         object["metadata"][part] = wanted["metadata"][part].take();
+        if object["metadata"][part].is_null() {
+            object["metadata"].as_object_mut().unwrap().remove(part);
+        }
     }
     object["metadata"]["managedFields"] = json!([ours]);
     Ok(object)
