@@ -542,9 +542,30 @@ pub struct TenantContainerStatus {
     /// Fingerprint of the part of the spec that pods are made from, as last rolled out: tells a restart from a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Tries to get it going after it failed. Not there where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetryStatus>,
     /// The end of the object's chain in the ledger.
     #[serde(default)]
     pub ledger: LedgerStatus,
+}
+
+/// Tries after a failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryStatus {
+    /// Tries of Berth's own; at 5 it gives up. Forgotten once the service has run for ten minutes.
+    #[serde(default)]
+    pub count: i32,
+    /// The `status.revision` that they were tries of: a changed spec begins anew.
+    #[serde(default)]
+    pub revision: String,
+    /// When the last one was (RFC 3339, UTC, microseconds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The value of the annotation `berth.dev/retry` that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
 }
 
 /// One request and how far it is.
@@ -554,7 +575,7 @@ pub struct OperationStatus {
     /// Identifier of the request, the same as in the ledger.
     #[serde(default)]
     pub id: String,
-    /// What was asked for: Create, Update, Scale, Release, Restart, Pause, Resume, Stop, Start or Delete.
+    /// What was asked for: Create, Update, Scale, Release, Restart, Retry, Pause, Resume, Stop, Start or Delete.
     #[serde(default)]
     pub action: String,
     /// Who asked, as `user:NAME`, `guess:NAME` or `unknown:`.

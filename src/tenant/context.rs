@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    apply::ChildError, cache::Cache, observe::Caches, resize::ResizeError, rivals::Rivals, show::ShowError,
-    view::fingerprint,
+    apply::ChildError, cache::Cache, observe::Caches, remake::RemakeError, resize::ResizeError, rivals::Rivals,
+    show::ShowError, view::fingerprint,
 };
 use crate::{
     api::TenantContainer,
@@ -111,6 +111,9 @@ pub enum PassError {
     /// The CPU of a replica could not be changed.
     #[error(transparent)]
     Resize(#[from] ResizeError),
+    /// A broken replica could not be deleted.
+    #[error(transparent)]
+    Remake(#[from] RemakeError),
     /// The object itself could not be written.
     #[error(transparent)]
     Show(#[from] ShowError),
@@ -130,7 +133,7 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotLeader => "NotLeader",
-            Self::Child(_) | Self::Resize(_) => "ChildNotWritten",
+            Self::Child(_) | Self::Resize(_) | Self::Remake(_) => "ChildNotWritten",
             Self::Show(ShowError::Overtaken(_)) => "Overtaken",
             Self::Show(ShowError::Gone(_)) => "Gone",
             Self::Show(ShowError::Api { .. }) => "StatusNotWritten",

@@ -28,7 +28,7 @@ use super::{
     mounts,
     observe::Observed,
     plan::{self, Hop, Standing, Verdict},
-    record, requests, resize, show,
+    record, remake, requests, resize, show,
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
 };
@@ -126,7 +126,20 @@ impl Pass<'_> {
             }
             let verdict = plan::conclude(&tenant, &brought.course, &observed, brought.trouble.as_ref(), brought.now);
             // What nobody saw is told before what follows from it.
-            let draft = record::unseen(&tenant).or_else(|| Some(record::transition(&tenant, verdict.hop.as_ref()?)));
+            let unseen = record::unseen(&tenant);
+            if let (None, Some(retry)) = (&unseen, &verdict.retry) {
+                let (client, pods) = (&self.context.client, &self.context.caches.pods);
+                // Before it is noted: a fresh pod is not broken, so what is done twice is done once.
+                self.done.writes += Box::pin(remake::remake(client, pods, &tenant, &retry.pods, &mut observed)).await?;
+                tenant.shown.status.retries = Some(retry.status.clone());
+                info!(uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
+                    pods = retry.pods.len(), count = retry.status.count, "tried again");
+                let is_told = verdict.hop.as_ref().is_some_and(|hop| hop.transition.from() == Some(State::Failed));
+                if !is_told {
+                    continue;
+                }
+            }
+            let draft = unseen.or_else(|| Some(record::transition(&tenant, verdict.hop.as_ref()?)));
             let Some(draft) = draft.filter(|_| kept.is_ok()) else {
                 return self.settle(tenant, &observed, verdict, kept, brought.now).await;
             };

@@ -19,6 +19,7 @@ use super::{
     health::{Failure, Health, MAX_SKEW, Severity, Trouble},
     observe::Observed,
     requests,
+    retry::{self, Retry},
     validate::Tenant,
 };
 
@@ -33,6 +34,8 @@ pub struct Verdict {
     pub hop: Option<Hop>,
     /// Whether the service is as desired, and if not, why.
     pub standing: Standing,
+    /// What is done about replicas that are broken, before anything is recorded.
+    pub retry: Option<Retry>,
     /// When to look again even if nothing happens.
     pub look_again: Option<Micros>,
 }
@@ -110,8 +113,11 @@ pub fn conclude(
     trouble: Option<&Trouble>,
     now: Micros,
 ) -> Verdict {
+    let health = Health::of(tenant, course, observed, now);
     let seen = Seen {
-        health: Health::of(tenant, course, observed, now),
+        retry: retry::due(tenant, &health.broken, observed, now),
+        tries: retry::sentence(tenant, &health.broken),
+        health,
         trouble,
         stands: stands(course, observed),
         out_of_service: out_of_service(course, observed),
@@ -125,17 +131,31 @@ pub fn conclude(
         .then(|| drained_at(tenant, now))
         .filter(|end| *end > now);
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
-    let again = trouble.is_some() || seen.lag.as_ref().is_some_and(|lag| lag.is_refused);
-    let retry = again.then(|| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
+    let is_refused = trouble.is_some() || seen.lag.as_ref().is_some_and(|lag| lag.is_refused);
+    let again = is_refused.then(|| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
     Verdict {
         standing: standing(tenant, &seen, state),
-        look_again: [drain, retry, seen.health.look_again].into_iter().flatten().min(),
+        look_again: [
+            drain,
+            again,
+            retry::due_at(tenant, &seen.health.broken, now),
+            retry::forgotten_at(tenant).filter(|at| *at > now),
+            seen.health.look_again,
+        ]
+        .into_iter()
+        .flatten()
+        .min(),
         hop,
+        retry: seen.retry,
     }
 }
 
 /// What a verdict is made from.
 struct Seen<'a> {
+    /// Another try that is due.
+    retry: Option<Retry>,
+    /// How often Berth has tried, for the message of a failure.
+    tries: Option<String>,
     health: Health,
     trouble: Option<&'a Trouble>,
     /// The StatefulSet is as it should be.
@@ -241,6 +261,8 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
         (Goal::Running | Goal::Paused, Some(State::Failed)) => {
             if shown_revision_differs(tenant) && seen.stands {
                 make(State::Pending, "Retried", "changed; tried again".to_owned(), asked())
+            } else if let Some(retry) = &seen.retry {
+                make(State::Pending, "Retried", retry.message.clone(), retry.actor.clone())
             } else if seen.failure().is_none() && health.known && !tenant.namespace_terminating {
                 make(State::Pending, "Recovered", "what kept it from running is gone".to_owned(), observed())
             } else {
@@ -289,7 +311,13 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
     let on_the_way = |reason, message: &str| Standing::OnTheWay { reason, message: message.to_owned() };
     match (tenant.goal, state) {
         (Goal::Running | Goal::Paused, Some(State::Failed)) => match failure {
-            Some(failure) => Standing::Stuck(failure.clone()),
+            Some(failure) => Standing::Stuck(Failure {
+                reason: failure.reason,
+                message: match &seen.tries {
+                    Some(tries) => format!("{}; {tries}", failure.message),
+                    None => failure.message.clone(),
+                },
+            }),
             None => on_the_way("Recovering", "what kept it from running is gone"),
         },
         (Goal::Running, Some(State::Running)) => match failure {

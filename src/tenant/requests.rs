@@ -23,6 +23,8 @@ pub enum Change {
     Create,
     /// The restart annotation changed.
     Restart,
+    /// The retry annotation changed.
+    Retry,
     /// Another image.
     Release,
     /// Another number of replicas.
@@ -47,6 +49,7 @@ impl Change {
         match self {
             Self::Create => "Create",
             Self::Restart => "Restart",
+            Self::Retry => "Retry",
             Self::Release => "Release",
             Self::Scale => "Scale",
             Self::Pause => "Pause",
@@ -91,6 +94,7 @@ fn known(action: &str) -> Change {
     [
         Change::Create,
         Change::Restart,
+        Change::Retry,
         Change::Release,
         Change::Scale,
         Change::Pause,
@@ -135,11 +139,18 @@ fn classify(tenant: &Tenant, before: &Observed) -> Change {
         Goal::Running if state == Some(State::Paused) => Change::Resume,
         _ => match set {
             Some(set) if set.restarted_at != tenant.request.restarted_at => Change::Restart,
+            _ if is_retry(tenant) => Change::Retry,
             Some(set) if set.image != tenant.spec.image => Change::Release,
             Some(set) if tenant.goal != Goal::Stopped && set.replicas != tenant.spec.replicas => Change::Scale,
             _ => Change::Update,
         },
     }
+}
+
+/// Whether the retry annotation has a value that nobody has acted on.
+fn is_retry(tenant: &Tenant) -> bool {
+    let asked = tenant.shown.status.retries.as_ref().and_then(|retries| retries.asked.as_ref());
+    tenant.request.retry.is_some() && tenant.request.retry.as_ref() != asked
 }
 
 /// The request as the audit has it already: a pass that could not show it told it before, perhaps in other words.

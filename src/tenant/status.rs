@@ -9,7 +9,7 @@ use super::{
     health::Failure,
     observe::Observed,
     plan::Standing,
-    record,
+    record, retry,
     validate::{Refusal, Tenant},
 };
 use crate::{
@@ -109,6 +109,7 @@ pub fn of(
         since: before.since.clone(),
         operation: before.operation.clone(),
         revision: before.revision.clone(),
+        retries: retry::remembered(tenant, now),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
 }

@@ -12,6 +12,7 @@ mod others;
 mod outages;
 mod paused;
 mod plan;
+mod retries;
 mod schedules;
 mod server;
 mod status;
