@@ -56,9 +56,9 @@ fn pause_and_resume_keep_the_very_same_pods() {
     let paused = s.until_ready("nap", "Paused").unwrap();
     assert_eq!((reason(&paused, "Ready"), condition(&paused, "Available")), ("Paused", "False"));
     until_endpoints(&s, "nap", 0);
-    for i in 0..2 {
+    for (i, before) in before.iter().enumerate() {
         let pod = until_cpu(&s, &format!("nap-{i}"), "50m");
-        assert_eq!(uid(&pod), before[i], "it is the same pod");
+        assert_eq!(uid(&pod), before, "it is the same pod");
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
     }
     let told = s.until("nap", "its CPU is told", |object| message(object, "Ready").contains("50m of its CPU")).unwrap();
@@ -69,8 +69,8 @@ fn pause_and_resume_keep_the_very_same_pods() {
     let running = s.until_ready("nap", "Running").unwrap();
     assert_eq!(condition(&running, "Available"), "True");
     until_endpoints(&s, "nap", 2);
-    for i in 0..2 {
-        assert_eq!(uid(&until_cpu(&s, &format!("nap-{i}"), "120m")), before[i]);
+    for (i, before) in before.iter().enumerate() {
+        assert_eq!(uid(&until_cpu(&s, &format!("nap-{i}"), "120m")), before);
     }
     let hops = database::hops(&id).unwrap();
     assert_eq!(hops[1..], ["pending>running AllReplicasReady", "running>paused Paused", "paused>running Resumed"]);
