@@ -7,7 +7,9 @@
 //! 3. The same services while the database is there, is killed, stands still, is slow and takes no writes, in turn: what a
 //!    pass takes; and what the ledger adds to their deletion ([`outage`]).
 //!
-//! `PART=deletions`, or the name of an outage, does only that of the last, and the scale that it needs.
+//! 4. How long a service takes to leave its Service when it is paused, and to come back: twenty times ([`pause`]).
+//!
+//! `PART=pause` does only that. `PART=deletions`, or the name of an outage, does only that of the third, and the scale that it needs.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +18,7 @@ use std::{
 };
 
 mod outage;
+mod pause;
 
 use berth_e2e::{
     install::{self, Home, NAMESPACE, POD},
@@ -38,6 +41,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let part = std::env::var("PART").unwrap_or_default();
     if part.is_empty() {
         starts(&scenario)?;
+    }
+    if part.is_empty() || part == "pause" {
+        pause::run(&scenario)?;
+    }
+    if part == "pause" {
+        return Ok(());
     }
     if scale::has_room(SERVICES)? {
         let before = scale::memory()?;

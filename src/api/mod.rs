@@ -32,6 +32,15 @@ pub const RESTARTED_BY_ANNOTATION: &str = "berth.dev/restarted-by";
 /// Annotation: change it (to a time, say) and every replica is restarted, one after another.
 pub const RESTARTED_AT_ANNOTATION: &str = "berth.dev/restarted-at";
 
+/// Annotation: change it (to a time, say) and the replicas that are broken are made anew.
+pub const RETRY_ANNOTATION: &str = "berth.dev/retry";
+/// Annotation, stamped by the API server: who changed [`RETRY_ANNOTATION`] last.
+pub const RETRIED_BY_ANNOTATION: &str = "berth.dev/retried-by";
+/// Annotation: with the value [`RECONCILE_DISABLED`], Berth leaves the object alone until it is deleted.
+pub const RECONCILE_ANNOTATION: &str = "berth.dev/reconcile";
+/// See [`RECONCILE_ANNOTATION`].
+pub const RECONCILE_DISABLED: &str = "disabled";
+
 /// Every CustomResourceDefinition, in the order of installation.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![with_status_default(TenantContainer::crd())]

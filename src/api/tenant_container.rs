@@ -84,7 +84,7 @@ pub struct TenantContainerSpec {
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
 
-    /// State that the service should be in. Stopped drains it, scales it to zero and keeps its disks.
+    /// State that the service should be in. Paused takes it out of its Service and keeps its replicas; what does not run yet is started first. Stopped drains it, scales it to zero and keeps its disks.
     #[serde(default)]
     pub desired_state: DesiredState,
 
@@ -156,6 +156,10 @@ pub struct TenantContainerSpec {
     #[serde(default = "drain_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: i32,
+
+    /// What becomes of the disks when the object is deleted. Delete removes them. Retain leaves them, without an owner; an administrator can give them to a later service of the same organisation, user, service name and object name.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 fn one() -> i32 {
@@ -198,8 +202,20 @@ pub enum DesiredState {
     /// Serving.
     #[default]
     Running,
+    /// Out of its Service: nobody reaches it; replicas and disks kept.
+    Paused,
     /// Scaled to zero; disks kept.
     Stopped,
+}
+
+/// What becomes of disks when their service is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They are removed with it.
+    #[default]
+    Delete,
+    /// They stay.
+    Retain,
 }
 
 /// Resources of each replica.
@@ -501,7 +517,7 @@ pub struct TenantContainerStatus {
     /// Where the service is in its life, for people: Pending, Running, Paused, Stopped, Failed or Deleted. Programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The truth, as kstatus reads it. Ready: as desired, also when stopped. Reconciling: on the way. Stalled: it will not go on by itself. Available: it serves. LedgerSynced: where its records are.
+    /// The truth, as kstatus reads it. Ready: as desired, also when paused or stopped. Reconciling: on the way. Stalled: it will not go on by itself. Available: it serves. LedgerSynced: where its records are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -526,9 +542,30 @@ pub struct TenantContainerStatus {
     /// Fingerprint of the part of the spec that pods are made from, as last rolled out: tells a restart from a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Tries to get it going after it failed. Not there where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetryStatus>,
     /// The end of the object's chain in the ledger.
     #[serde(default)]
     pub ledger: LedgerStatus,
+}
+
+/// Tries after a failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryStatus {
+    /// Tries of Berth's own; at 5 it gives up. Forgotten once the service has run for ten minutes.
+    #[serde(default)]
+    pub count: i32,
+    /// The `status.revision` that they were tries of: a changed spec begins anew.
+    #[serde(default)]
+    pub revision: String,
+    /// When the last one was (RFC 3339, UTC, microseconds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The value of the annotation `berth.dev/retry` that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
 }
 
 /// One request and how far it is.
@@ -538,7 +575,7 @@ pub struct OperationStatus {
     /// Identifier of the request, the same as in the ledger.
     #[serde(default)]
     pub id: String,
-    /// What was asked for: Create, Update, Scale, Release, Restart, Stop, Start or Delete.
+    /// What was asked for: Create, Update, Scale, Release, Restart, Retry, Pause, Resume, Stop, Start or Delete.
     #[serde(default)]
     pub action: String,
     /// Who asked, as `user:NAME`, `guess:NAME` or `unknown:`.

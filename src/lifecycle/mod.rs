@@ -2,8 +2,10 @@
 //!
 //! Owns: one table. Must never: know Kubernetes, the ledger, a clock.
 
+mod drawing;
 mod path;
 mod transition;
 
+pub use drawing::mermaid;
 pub use path::{Goal, next_hop};
 pub use transition::{NoSuchTransition, State, TRANSITIONS, Transition};

@@ -23,6 +23,7 @@ use super::{
     build::{Child, ChildKind},
     cache::Cache,
     course::Children,
+    disks::{self, Whose},
     health::{Failure, Severity, Trouble},
     names,
     observe::{Caches, Observed, is_of},
@@ -92,6 +93,8 @@ pub async fn apply(
             break;
         }
     }
+    let spare = observed.claims.range(children.shape.replicas..).map(|(_, claim)| claim);
+    applied.writes += free(client, caches, tenant, spare).await?;
     Ok(applied)
 }
 
@@ -186,7 +189,7 @@ impl Hand<'_> {
             // Not ours, or not there, or not yet in the cache: a read tells, and costs a tenth of a write.
             None => match api.get_opt(&self.child.name).await.map_err(|source| self.error("get", source))? {
                 None => None,
-                Some(view) if is_of(&view, self.tenant) => Some(Arc::new(view)),
+                Some(view) if is_of(&view, self.tenant) || self.is_given(&view) => Some(Arc::new(view)),
                 Some(other) => return Ok(Brought::InTheWay(self.trouble(self.foreign(&other), true))),
             },
         };
@@ -219,7 +222,34 @@ impl Hand<'_> {
         Trouble { failure, severity }
     }
 
+    fn is_disk(&self) -> bool {
+        matches!(self.child.kind, ChildKind::PersistentVolumeClaim(_))
+    }
+
+    fn is_given<P>(&self, other: &View<P>) -> bool {
+        self.is_disk() && disks::whose(other, self.tenant) == Whose::Given
+    }
+
     fn foreign<P>(&self, other: &View<P>) -> Failure {
+        let name = &self.child.name;
+        let retained = match disks::whose(other, self.tenant) {
+            Whose::Earlier if self.is_disk() => format!(
+                "disk {name} was retained when an earlier service of this name was deleted; an administrator gives it to this one with: kubectl annotate pvc {name} -n {} {}={} (or deletes it)",
+                self.tenant.target.namespace,
+                names::ADOPT,
+                self.tenant.target.uid
+            ),
+            Whose::Others(service) if self.is_disk() => {
+                format!(
+                    "disk {name} was retained from {service}, and is mounted by no other; give this object another name"
+                )
+            }
+            _ => return self.stranger(other),
+        };
+        Failure { reason: "DiskRetained", message: retained }
+    }
+
+    fn stranger<P>(&self, other: &View<P>) -> Failure {
         let owner = other.metadata.owner_references.iter().flatten().next();
         let whose = owner.map_or("of nobody".to_owned(), |owner| format!("of {} {}", owner.kind, owner.name));
         Failure {
@@ -278,7 +308,40 @@ fn is_refusal(status: &Status) -> bool {
     matches!(status.code, 400 | 403 | 422) || (status.code == 409 && status.message.contains("conflict with"))
 }
 
-/// Deletes what is left of the children; `true` once nothing is.
+/// Frees the disks that are kept of an owner which they had before.
+async fn free<'a>(
+    client: &Client,
+    caches: &Caches,
+    tenant: &Tenant,
+    claims: impl Iterator<Item = &'a Arc<ClaimView>>,
+) -> Result<u32, ChildError> {
+    let (mut writes, uid) = (0, tenant.target.uid.to_string());
+    for claim in claims.filter(|claim| disks::is_bound(claim, tenant)) {
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        let others: Vec<_> =
+            claim.metadata.owner_references.iter().flatten().filter(|owner| owner.uid != uid).collect();
+        let merge = json!({"metadata": {
+            "uid": claim.metadata.uid, "resourceVersion": claim.metadata.resource_version, "ownerReferences": others,
+        }});
+        let how = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api: Api<ClaimView> = Api::namespaced(client.clone(), &tenant.target.namespace);
+        match api.patch(&name, &how, &Patch::Merge(&merge)).await {
+            Ok(view) => {
+                writes += 1;
+                caches.claims.left(ObjectRef::from_obj(&view), view.fields.print);
+                caches.claims.wrote(view);
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(source) => {
+                let (kind, namespace) = (ChildKind::PersistentVolumeClaim(0), tenant.target.namespace.clone());
+                return Err(ChildError { verb: "free", kind, namespace, name, source: Box::new(source) });
+            }
+        }
+    }
+    Ok(writes)
+}
+
+/// Deletes what is left of the children; `true` once nothing is. Disks that are kept are none of it.
 pub async fn remove(
     client: &Client,
     caches: &Caches,
@@ -293,7 +356,8 @@ pub async fn remove(
     left |= delete(client, tenant, ChildKind::Service, observed.headless.as_deref()).await?;
     left |= delete(client, tenant, ChildKind::PodDisruptionBudget, observed.budget.as_deref()).await?;
     left |= delete(client, tenant, ChildKind::ServiceAccount, observed.service_account.as_deref()).await?;
-    for claim in &claims {
+    free(client, caches, tenant, claims.iter()).await?;
+    for claim in claims.iter().filter(|_| !disks::are_kept(tenant)) {
         left |= delete(client, tenant, ChildKind::PersistentVolumeClaim(0), Some(claim)).await?;
     }
     Ok(!left)

@@ -13,7 +13,10 @@ use kube_runtime::events::Recorder;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{apply::ChildError, cache::Cache, observe::Caches, rivals::Rivals, show::ShowError, view::fingerprint};
+use super::{
+    apply::ChildError, cache::Cache, observe::Caches, remake::RemakeError, resize::ResizeError, rivals::Rivals,
+    show::ShowError, view::fingerprint,
+};
 use crate::{
     api::TenantContainer,
     ledger::{Ledger, LedgerError, Micros, Snapshot},
@@ -105,6 +108,12 @@ pub enum PassError {
     /// A child could not be written.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// The CPU of a replica could not be changed.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
+    /// A broken replica could not be deleted.
+    #[error(transparent)]
+    Remake(#[from] RemakeError),
     /// The object itself could not be written.
     #[error(transparent)]
     Show(#[from] ShowError),
@@ -124,7 +133,7 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotLeader => "NotLeader",
-            Self::Child(_) => "ChildNotWritten",
+            Self::Child(_) | Self::Resize(_) | Self::Remake(_) => "ChildNotWritten",
             Self::Show(ShowError::Overtaken(_)) => "Overtaken",
             Self::Show(ShowError::Gone(_)) => "Gone",
             Self::Show(ShowError::Api { .. }) => "StatusNotWritten",

@@ -36,11 +36,18 @@ impl Course {
 
     /// The hash of the StatefulSet as it should be.
     pub fn stateful_set(&self) -> Option<&str> {
+        self.built(ChildKind::StatefulSet)
+    }
+
+    /// The hash of the Service that clients use, as it should be.
+    pub fn service(&self) -> Option<&str> {
+        self.built(ChildKind::Service)
+    }
+
+    /// The hash of the first child of a kind.
+    fn built(&self, kind: ChildKind) -> Option<&str> {
         match self {
-            Self::Keep(children) => {
-                let set = children.all.iter().find(|child| child.kind == ChildKind::StatefulSet)?;
-                Some(&set.built_from)
-            }
+            Self::Keep(children) => Some(&children.all.iter().find(|child| child.kind == kind)?.built_from),
             Self::Leave | Self::Remove => None,
         }
     }

@@ -71,6 +71,8 @@ pub struct Health {
     pub wanted: i32,
     /// What keeps it from running.
     pub failure: Option<Failure>,
+    /// Replicas that fail for a reason which may be another for a fresh pod, by ordinal.
+    pub broken: Vec<i32>,
     /// A disk that is still growing, in a sentence.
     pub growing: Option<String>,
     /// When a wait that is still fine becomes a failure.
@@ -110,7 +112,11 @@ impl Health {
                 health.known &= newest && !pod.is_terminating();
                 if !pod.is_terminating() && newest && !pod.seen.ready {
                     if let Some(missing) = observed.missing_files.get(ordinal) {
-                        health.fail("ReferenceNotFound", format!("replica {ordinal} cannot start: {missing}"));
+                        health.fail(
+                            *ordinal,
+                            "ReferenceNotFound",
+                            format!("replica {ordinal} cannot start: {missing}"),
+                        );
                     }
                     if let Some(due) = awaits_files(tenant, pod) {
                         // Later and later, as the kubelet does: once what is missing is there, the pod itself tells.
@@ -137,7 +143,7 @@ impl Health {
                 since.as_ref().map(|since| time(since).0).filter(|since| *since <= now.0.saturating_add(MAX_SKEW));
             let until = since.map_or(now.0, |since| since + UNSCHEDULABLE_GRACE);
             if until <= now.0 {
-                self.fail("Unschedulable", format!("replica {ordinal} fits on no node: {message}"));
+                self.fail(ordinal, "Unschedulable", format!("replica {ordinal} fits on no node: {message}"));
             } else {
                 self.look_again_at(until);
             }
@@ -167,28 +173,28 @@ impl Health {
                 "CrashLoopBackOff" => match &seen.last_end {
                     Some(end) => {
                         let (reason, message) = crashed(end);
-                        self.fail(reason, message);
+                        self.fail(ordinal, reason, message);
                     }
-                    None => self.fail("CrashLoop", format!("replica {ordinal} keeps ending: {message}")),
+                    None => self.fail(ordinal, "CrashLoop", format!("replica {ordinal} keeps ending: {message}")),
                 },
                 "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
-                    self.fail("ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
+                    self.fail(ordinal, "ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
                 }
                 "ErrImagePull" if failed_before => {
-                    self.fail("ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
+                    self.fail(ordinal, "ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
                 }
                 "CreateContainerConfigError" => {
-                    self.fail("ReferenceNotFound", format!("replica {ordinal} cannot start: {message}"));
+                    self.fail(ordinal, "ReferenceNotFound", format!("replica {ordinal} cannot start: {message}"));
                 }
                 "CreateContainerError" | "RunContainerError" => {
-                    self.fail("CannotStart", format!("replica {ordinal} cannot start: {message}"));
+                    self.fail(ordinal, "CannotStart", format!("replica {ordinal} cannot start: {message}"));
                 }
                 _ => {}
             },
             ContainerSeen::Running { .. } | ContainerSeen::Terminated { .. } if failed_before => {
                 if let Some(end) = &seen.last_end {
                     let (reason, message) = crashed(end);
-                    self.fail(reason, message);
+                    self.fail(ordinal, reason, message);
                 }
             }
             ContainerSeen::Unknown | ContainerSeen::Running { .. } | ContainerSeen::Terminated { .. } => {}
@@ -199,7 +205,11 @@ impl Health {
         self.look_again = Some(Micros(self.look_again.map_or(at, |before| before.0.min(at))));
     }
 
-    fn fail(&mut self, reason: &'static str, message: String) {
+    fn fail(&mut self, ordinal: i32, reason: &'static str, message: String) {
+        // The scheduler goes on looking for a node by itself.
+        if reason != "Unschedulable" && !self.broken.contains(&ordinal) {
+            self.broken.push(ordinal);
+        }
         if self.failure.is_none() {
             self.failure = Some(Failure { reason, message });
         }

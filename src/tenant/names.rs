@@ -19,6 +19,12 @@ pub const OWNER_UID: &str = "berth.dev/owner-uid";
 pub const TENANT_ORG: &str = crate::api::TENANT_ORG_LABEL;
 /// Annotation: hash of what Berth built the object from.
 pub const BUILT_FROM: &str = "berth.dev/built-from";
+/// Annotation of a claim: the user whose disk it is.
+pub const USER: &str = "berth.dev/user";
+/// Annotation of a claim: the service whose disk it is.
+pub const SERVICE_NAME: &str = "berth.dev/service-name";
+/// Annotation that an administrator puts on a retained claim: the uid of the object that may have it.
+pub const ADOPT: &str = "berth.dev/adopt";
 /// Label that the StatefulSet controller gives a pod: the revision it was made from.
 pub const REVISION: &str = "controller-revision-hash";
 

@@ -54,6 +54,8 @@ pub struct Observed {
     pub pods: BTreeMap<i32, Arc<PodView>>,
     /// What the kubelet cannot mount since it does not exist, by ordinal; only of replicas that were asked about.
     pub missing_files: BTreeMap<i32, String>,
+    /// Why the API server refused to change a replica's CPU, by ordinal; only of those that were to be changed.
+    pub unresized: BTreeMap<i32, String>,
 }
 
 impl Caches {
@@ -76,6 +78,7 @@ impl Caches {
             pods: by_ordinal.filter_map(|i| Some((i, self.pod(tenant, &names::pod(name, i))?))).collect(),
             stateful_set,
             missing_files: BTreeMap::new(),
+            unresized: BTreeMap::new(),
         }
     }
 

@@ -21,13 +21,14 @@ use super::{
     audit, carried,
     context::{Context, Done, PassError},
     course::Course,
+    cpu,
     disagree::{self, Way},
     ending,
     health::{Failure, Trouble},
     mounts,
     observe::Observed,
     plan::{self, Hop, Standing, Verdict},
-    record, requests, show,
+    record, remake, requests, resize, show,
     status::{self, Kept},
     validate::{self, Refusal, Surroundings, Tenant},
 };
@@ -67,6 +68,7 @@ pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, P
     let rival = context.rivals.reserve(&object).err();
     let around = Surroundings { cluster: context.cluster, namespace: &namespace, rival: rival.as_ref() };
     match validate::validate(&object, around) {
+        Ok(tenant) if tenant.left_alone => leave_alone(context, object, &tenant).await,
         Ok(tenant) => {
             Pass {
                 context,
@@ -124,7 +126,20 @@ impl Pass<'_> {
             }
             let verdict = plan::conclude(&tenant, &brought.course, &observed, brought.trouble.as_ref(), brought.now);
             // What nobody saw is told before what follows from it.
-            let draft = record::unseen(&tenant).or_else(|| Some(record::transition(&tenant, verdict.hop.as_ref()?)));
+            let unseen = record::unseen(&tenant);
+            if let (None, Some(retry)) = (&unseen, &verdict.retry) {
+                let (client, pods) = (&self.context.client, &self.context.caches.pods);
+                // Before it is noted: a fresh pod is not broken, so what is done twice is done once.
+                self.done.writes += Box::pin(remake::remake(client, pods, &tenant, &retry.pods, &mut observed)).await?;
+                tenant.shown.status.retries = Some(retry.status.clone());
+                info!(uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
+                    pods = retry.pods.len(), count = retry.status.count, "tried again");
+                let is_told = verdict.hop.as_ref().is_some_and(|hop| hop.transition.from() == Some(State::Failed));
+                if !is_told {
+                    continue;
+                }
+            }
+            let draft = unseen.or_else(|| Some(record::transition(&tenant, verdict.hop.as_ref()?)));
             let Some(draft) = draft.filter(|_| kept.is_ok()) else {
                 return self.settle(tenant, &observed, verdict, kept, brought.now).await;
             };
@@ -249,13 +264,16 @@ impl Pass<'_> {
     async fn bring(&self, tenant: &Tenant, observed: &mut Observed) -> Result<Brought, PassError> {
         // One moment for plan and conclusion: between two, a drain could end unseen by either.
         let now = (self.context.clock)();
-        let course = plan::plan(tenant, now);
-        let Applied { writes, trouble } = match &course {
-            Course::Keep(children) => {
-                apply::apply(&self.context.client, &self.context.caches, tenant, children, observed).await?
-            }
-            Course::Leave | Course::Remove => Applied::default(),
+        let course = plan::plan(tenant, observed, now);
+        let Course::Keep(children) = &course else {
+            return Ok(Brought { now, course, writes: 0, trouble: None });
         };
+        let (client, caches) = (&self.context.client, &self.context.caches);
+        let Applied { mut writes, trouble } = apply::apply(client, caches, tenant, children, observed).await?;
+        let resizes = cpu::resizes(tenant, observed, now);
+        if !resizes.is_empty() {
+            writes += Box::pin(resize::resize(client, &caches.pods, tenant, resizes, observed)).await?;
+        }
         Ok(Brought { now, course, writes, trouble })
     }
 
@@ -556,6 +574,27 @@ struct Entered {
     before: bool,
     /// How many entries this pass has added for it.
     entries: u32,
+}
+
+/// Writes nothing but that nothing is written. The finalizer stays, or comes: the end of the object is recorded in any case.
+async fn leave_alone(context: &Context, object: Arc<TenantContainer>, tenant: &Tenant) -> Result<Done, PassError> {
+    let mut done = Done { look_again: RESYNC, ..Done::default() };
+    let held = object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    let object = if held {
+        object
+    } else {
+        done.writes += 1;
+        context.tenants.wrote(show::hold(&context.client, &object).await?)
+    };
+    let before = object.status.clone().unwrap_or_default();
+    let shown = status::left_alone(&before, (context.clock)());
+    if shown != before {
+        context.tenants.wrote(show::status(&context.client, &tenant.target, &object, ShowTests::Head, &shown).await?);
+        done.writes += 1;
+        info!(uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name, "left alone, as asked");
+        publish(context, &object, status::RECONCILE_DISABLED, status::LEFT_ALONE, false);
+    }
+    Ok(done)
 }
 
 async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refusal) -> Result<Done, PassError> {

@@ -14,9 +14,12 @@ use crate::{
 use super::{
     build::{Shape, children},
     course::{Children, Course},
+    cpu::{self, Lag},
+    disks,
     health::{Failure, Health, MAX_SKEW, Severity, Trouble},
     observe::Observed,
     requests,
+    retry::{self, Retry},
     validate::Tenant,
 };
 
@@ -31,6 +34,8 @@ pub struct Verdict {
     pub hop: Option<Hop>,
     /// Whether the service is as desired, and if not, why.
     pub standing: Standing,
+    /// What is done about replicas that are broken, before anything is recorded.
+    pub retry: Option<Retry>,
     /// When to look again even if nothing happens.
     pub look_again: Option<Micros>,
 }
@@ -69,8 +74,9 @@ pub enum Standing {
     Stuck(Failure),
 }
 
-/// What there should be, given the state that is shown.
-pub fn plan(tenant: &Tenant, now: Micros) -> Course {
+/// What there should be, given the state that is shown. Of what there is, it matters whether a paused service's replicas have
+/// their CPU again: before that it does not serve.
+pub fn plan(tenant: &Tenant, observed: &Observed, now: Micros) -> Course {
     if tenant.shown.state == Some(State::Deleted) {
         return Course::Remove;
     }
@@ -81,8 +87,10 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
     let draining = Shape { serving: false, ..running };
     let stopped = Shape { replicas: 0, serving: false };
     let shape = match (tenant.goal, tenant.shown.state) {
+        (Goal::Running, _) if cpu::lag(tenant, observed).is_some() => draining,
         (Goal::Running, _) => running,
-        (_, Some(State::Running)) => draining,
+        // Also while it starts: nobody is to reach it.
+        (Goal::Paused, _) | (_, Some(State::Running)) => draining,
         (_, Some(State::Paused)) if now < drained_at(tenant, now) => draining,
         (_, _) => stopped,
     };
@@ -90,7 +98,7 @@ pub fn plan(tenant: &Tenant, now: Micros) -> Course {
 }
 
 /// When a service that is being drained has drained.
-fn drained_at(tenant: &Tenant, now: Micros) -> Micros {
+pub(super) fn drained_at(tenant: &Tenant, now: Micros) -> Micros {
     let since = tenant.shown.since.filter(|since| since.0 <= now.0.saturating_add(MAX_SKEW)).map_or(0, |since| since.0);
     Micros(since.saturating_add(i64::from(tenant.spec.drain_seconds) * 1_000_000))
 }
@@ -105,27 +113,61 @@ pub fn conclude(
     trouble: Option<&Trouble>,
     now: Micros,
 ) -> Verdict {
-    let seen = Seen { health: Health::of(tenant, course, observed, now), trouble, stands: stands(course, observed) };
+    let health = Health::of(tenant, course, observed, now);
+    let seen = Seen {
+        retry: retry::due(tenant, &health.broken, observed, now),
+        tries: retry::sentence(tenant, &health.broken),
+        health,
+        trouble,
+        stands: stands(course, observed),
+        out_of_service: out_of_service(course, observed),
+        serves: matches!(course, Course::Keep(children) if children.shape.serving),
+        cpu: cpu::sentence(tenant, observed),
+        lag: cpu::lag(tenant, observed),
+    };
     let hop = hop(tenant, &seen);
     let state = hop.as_ref().map(|hop| hop.transition.to()).or(tenant.shown.state);
     let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
         .then(|| drained_at(tenant, now))
         .filter(|end| *end > now);
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
-    let retry = trouble.map(|_| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
+    let is_refused = trouble.is_some() || seen.lag.as_ref().is_some_and(|lag| lag.is_refused);
+    let again = is_refused.then(|| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
     Verdict {
         standing: standing(tenant, &seen, state),
-        look_again: [drain, retry, seen.health.look_again].into_iter().flatten().min(),
+        look_again: [
+            drain,
+            again,
+            retry::due_at(tenant, &seen.health.broken, now),
+            retry::forgotten_at(tenant).filter(|at| *at > now),
+            seen.health.look_again,
+        ]
+        .into_iter()
+        .flatten()
+        .min(),
         hop,
+        retry: seen.retry,
     }
 }
 
 /// What a verdict is made from.
 struct Seen<'a> {
+    /// Another try that is due.
+    retry: Option<Retry>,
+    /// How often Berth has tried, for the message of a failure.
+    tries: Option<String>,
     health: Health,
     trouble: Option<&'a Trouble>,
     /// The StatefulSet is as it should be.
     stands: bool,
+    /// The Service selects nobody, as it should, or is not there.
+    out_of_service: bool,
+    /// The Service selects its replicas, or should.
+    serves: bool,
+    /// What CPU its replicas have while it is paused.
+    cpu: Option<String>,
+    /// What keeps it from being back in its Service.
+    lag: Option<Lag>,
 }
 
 impl Seen<'_> {
@@ -155,6 +197,11 @@ fn stands(course: &Course, observed: &Observed) -> bool {
         .is_some_and(|hash| observed.stateful_set.as_ref().and_then(|set| set.built_from()) == Some(hash))
 }
 
+fn out_of_service(course: &Course, observed: &Observed) -> bool {
+    let hidden = matches!(course, Course::Keep(children) if !children.shape.serving);
+    hidden && observed.service.as_ref().is_none_or(|service| service.built_from() == course.service())
+}
+
 /// What begins with the first pass over a service, whatever its children are.
 pub fn first(tenant: &Tenant) -> Option<Hop> {
     if tenant.shown.state.is_some() {
@@ -179,11 +226,19 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
     match (tenant.goal, shown) {
         (_, None) => first(tenant),
         (_, Some(State::Deleted)) => None,
-        (Goal::Running, Some(State::Pending | State::Paused)) => match seen.failure() {
-            _ if seen.runs() => make(State::Running, "AllReplicasReady", health.sentence(), observed()),
-            Some(failure) => make(State::Failed, failure.reason, failure.message.clone(), observed()),
-            None => None,
-        },
+        (Goal::Running, Some(State::Paused)) if seen.runs() => {
+            // Not before its replicas have their CPU again, and the Service knows.
+            (seen.lag.is_none() && seen.serves)
+                .then(|| format!("back in its Service; {}", health.sentence()))
+                .and_then(|message| make(State::Running, "Resumed", message, asked()))
+        }
+        (Goal::Running, Some(State::Pending | State::Paused)) | (Goal::Paused, Some(State::Pending)) => {
+            match seen.failure() {
+                _ if seen.runs() => make(State::Running, "AllReplicasReady", health.sentence(), observed()),
+                Some(failure) => make(State::Failed, failure.reason, failure.message.clone(), observed()),
+                None => None,
+            }
+        }
         (Goal::Running, Some(State::Running)) => {
             // A release that the API server refused is not one yet.
             if shown_revision_differs(tenant) && seen.stands {
@@ -195,16 +250,28 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
                 None
             }
         }
-        (Goal::Running, Some(State::Failed)) => {
+        (Goal::Paused, Some(State::Running)) if seen.out_of_service => {
+            make(State::Paused, "Paused", "taken out of its Service, as asked; its replicas stay".to_owned(), asked())
+        }
+        (Goal::Paused, Some(State::Running)) => None,
+        (Goal::Paused, Some(State::Paused)) => match seen.failure() {
+            Some(failure) if !health.serves => make(State::Failed, failure.reason, failure.message.clone(), observed()),
+            _ => None,
+        },
+        (Goal::Running | Goal::Paused, Some(State::Failed)) => {
             if shown_revision_differs(tenant) && seen.stands {
                 make(State::Pending, "Retried", "changed; tried again".to_owned(), asked())
+            } else if let Some(retry) = &seen.retry {
+                make(State::Pending, "Retried", retry.message.clone(), retry.actor.clone())
             } else if seen.failure().is_none() && health.known && !tenant.namespace_terminating {
                 make(State::Pending, "Recovered", "what kept it from running is gone".to_owned(), observed())
             } else {
                 None
             }
         }
-        (Goal::Running, Some(State::Stopped)) => make(State::Pending, "Started", "started again".to_owned(), asked()),
+        (Goal::Running | Goal::Paused, Some(State::Stopped)) => {
+            make(State::Pending, "Started", "started again".to_owned(), asked())
+        }
         (Goal::Deleted, Some(State::Running | State::Pending | State::Paused | State::Failed)) if tenant.orphaning => {
             let message = "its children are left to themselves, as asked (--cascade=orphan)".to_owned();
             make(next?, "Orphaned", message, asked())
@@ -228,7 +295,8 @@ fn hop(tenant: &Tenant, seen: &Seen<'_>) -> Option<Hop> {
             }
         }
         (Goal::Deleted, Some(State::Stopped)) => {
-            make(State::Deleted, "Deleted", "deleted; its ledger stays".to_owned(), asked())
+            let stays = if disks::are_kept(tenant) { "its disks and its ledger stay" } else { "its ledger stays" };
+            make(State::Deleted, "Deleted", format!("deleted; {stays}"), asked())
         }
         (Goal::Stopped, Some(State::Stopped)) => None,
     }
@@ -242,8 +310,14 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
     let (health, failure) = (&seen.health, seen.objection());
     let on_the_way = |reason, message: &str| Standing::OnTheWay { reason, message: message.to_owned() };
     match (tenant.goal, state) {
-        (Goal::Running, Some(State::Failed)) => match failure {
-            Some(failure) => Standing::Stuck(failure.clone()),
+        (Goal::Running | Goal::Paused, Some(State::Failed)) => match failure {
+            Some(failure) => Standing::Stuck(Failure {
+                reason: failure.reason,
+                message: match &seen.tries {
+                    Some(tries) => format!("{}; {tries}", failure.message),
+                    None => failure.message.clone(),
+                },
+            }),
             None => on_the_way("Recovering", "what kept it from running is gone"),
         },
         (Goal::Running, Some(State::Running)) => match failure {
@@ -257,7 +331,29 @@ fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing 
                 None => Standing::AsDesired { reason: "AllReplicasReady", message: health.sentence() },
             },
         },
-        (Goal::Running, _) => Standing::OnTheWay { reason: "Starting", message: health.sentence() },
+        (Goal::Paused, Some(State::Paused)) => match failure {
+            Some(failure) => Standing::Stuck(failure.clone()),
+            None if !health.ready => Standing::OnTheWay { reason: "RollingOut", message: health.sentence() },
+            None => match &health.growing {
+                Some(growing) => on_the_way("DiskGrowing", growing),
+                None => Standing::AsDesired {
+                    reason: "Paused",
+                    message: match &seen.cpu {
+                        Some(cpu) => format!("out of its Service, as asked; {}; {cpu}", health.sentence()),
+                        None => format!("out of its Service, as asked; {}", health.sentence()),
+                    },
+                },
+            },
+        },
+        (Goal::Paused, Some(State::Running)) => match failure {
+            Some(failure) => Standing::Stuck(failure.clone()),
+            None => on_the_way("Pausing", "it is being taken out of its Service"),
+        },
+        (Goal::Running, Some(State::Paused)) => Standing::OnTheWay {
+            reason: "Resuming",
+            message: seen.lag.as_ref().map_or_else(|| health.sentence(), |lag| lag.message.clone()),
+        },
+        (Goal::Running | Goal::Paused, _) => Standing::OnTheWay { reason: "Starting", message: health.sentence() },
         (Goal::Stopped, Some(State::Stopped)) => {
             Standing::AsDesired { reason: "Stopped", message: "stopped as asked; its disks are kept".to_owned() }
         }

@@ -23,13 +23,19 @@ pub enum Change {
     Create,
     /// The restart annotation changed.
     Restart,
+    /// The retry annotation changed.
+    Retry,
     /// Another image.
     Release,
     /// Another number of replicas.
     Scale,
+    /// Asked to pause.
+    Pause,
+    /// Asked to serve again, after it was paused, or while it drains.
+    Resume,
     /// Asked to stop.
     Stop,
-    /// Asked to start again.
+    /// Asked to start again, after it was stopped.
     Start,
     /// Deleted.
     Delete,
@@ -43,8 +49,11 @@ impl Change {
         match self {
             Self::Create => "Create",
             Self::Restart => "Restart",
+            Self::Retry => "Retry",
             Self::Release => "Release",
             Self::Scale => "Scale",
+            Self::Pause => "Pause",
+            Self::Resume => "Resume",
             Self::Stop => "Stop",
             Self::Start => "Start",
             Self::Delete => "Delete",
@@ -82,10 +91,21 @@ pub fn asked_for(tenant: &Tenant) -> Change {
 }
 
 fn known(action: &str) -> Change {
-    [Change::Create, Change::Restart, Change::Release, Change::Scale, Change::Stop, Change::Start, Change::Delete]
-        .into_iter()
-        .find(|change| change.as_str() == action)
-        .unwrap_or(Change::Update)
+    [
+        Change::Create,
+        Change::Restart,
+        Change::Retry,
+        Change::Release,
+        Change::Scale,
+        Change::Pause,
+        Change::Resume,
+        Change::Stop,
+        Change::Start,
+        Change::Delete,
+    ]
+    .into_iter()
+    .find(|change| change.as_str() == action)
+    .unwrap_or(Change::Update)
 }
 
 /// The request that `tenant` carries, if the status does not have it yet.
@@ -105,20 +125,32 @@ pub fn new(tenant: &Tenant, before: &Observed) -> Option<OperationStatus> {
 
 /// What a new request asks for, by what stood before it.
 fn classify(tenant: &Tenant, before: &Observed) -> Change {
-    let paused_or_stopped = matches!(tenant.shown.state, Some(State::Paused | State::Stopped));
+    let state = tenant.shown.state;
+    // A state that is on its way was asked for by the request before this one.
+    let last = tenant.shown.status.operation.as_ref().map(|operation| known(&operation.action));
     let set = before.stateful_set.as_ref().map(|set| &set.seen);
     match tenant.goal {
         Goal::Deleted => Change::Delete,
-        _ if tenant.shown.status.operation.is_none() => Change::Create,
-        Goal::Stopped if !paused_or_stopped => Change::Stop,
-        Goal::Running if paused_or_stopped => Change::Start,
+        _ if last.is_none() => Change::Create,
+        Goal::Stopped if state != Some(State::Stopped) && last != Some(Change::Stop) => Change::Stop,
+        Goal::Paused if last == Some(Change::Stop) => Change::Pause,
+        Goal::Paused if state != Some(State::Paused) && last != Some(Change::Pause) => Change::Pause,
+        Goal::Running if state == Some(State::Stopped) => Change::Start,
+        Goal::Running if state == Some(State::Paused) => Change::Resume,
         _ => match set {
             Some(set) if set.restarted_at != tenant.request.restarted_at => Change::Restart,
+            _ if is_retry(tenant) => Change::Retry,
             Some(set) if set.image != tenant.spec.image => Change::Release,
-            Some(set) if tenant.goal == Goal::Running && set.replicas != tenant.spec.replicas => Change::Scale,
+            Some(set) if tenant.goal != Goal::Stopped && set.replicas != tenant.spec.replicas => Change::Scale,
             _ => Change::Update,
         },
     }
+}
+
+/// Whether the retry annotation has a value that nobody has acted on.
+fn is_retry(tenant: &Tenant) -> bool {
+    let asked = tenant.shown.status.retries.as_ref().and_then(|retries| retries.asked.as_ref());
+    tenant.request.retry.is_some() && tenant.request.retry.as_ref() != asked
 }
 
 /// The request as the audit has it already: a pass that could not show it told it before, perhaps in other words.

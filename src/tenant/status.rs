@@ -5,10 +5,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
+    cpu,
     health::Failure,
     observe::Observed,
     plan::Standing,
-    record,
+    record, retry,
     validate::{Refusal, Tenant},
 };
 use crate::{
@@ -73,6 +74,9 @@ pub fn of(
         (true, _) => conditions.set("Available", false, "NoReplicaReady", "no replica is ready"),
         (false, _) => conditions.set("Available", false, "OutOfService", "taken out of its Service, as asked"),
     }
+    if let Some(lag) = cpu::lag(tenant, observed).filter(|lag| lag.is_refused) {
+        conditions.set("ResumePending", true, "CpuNotGiven", &lag.message);
+    }
     let mut backend = before.ledger.backend.clone();
     match kept {
         Kept::AsBefore => conditions.keep("LedgerSynced"),
@@ -105,6 +109,7 @@ pub fn of(
         since: before.since.clone(),
         operation: before.operation.clone(),
         revision: before.revision.clone(),
+        retries: retry::remembered(tenant, now),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
 }
@@ -149,6 +154,24 @@ pub fn refused(
     TenantContainerStatus { observed_generation: generation, conditions: conditions.done(), ..before.clone() }
 }
 
+/// Reason of the conditions of an object that is left alone, and of the Event.
+pub const RECONCILE_DISABLED: &str = "ReconcileDisabled";
+/// What that means.
+pub const LEFT_ALONE: &str =
+    "left alone, as its annotation berth.dev/reconcile: disabled asks; remove it, and Berth looks after it again";
+
+/// The status of an object that is left alone: what was shown stays, and nobody knows whether it still is so.
+pub fn left_alone(before: &TenantContainerStatus, now: Micros) -> TenantContainerStatus {
+    let mut conditions = Conditions::new(before, before.observed_generation.max(0), now);
+    conditions.put("Ready", "Unknown", RECONCILE_DISABLED, LEFT_ALONE);
+    conditions.put("Reconciling", "False", RECONCILE_DISABLED, LEFT_ALONE);
+    conditions.put("Stalled", "False", RECONCILE_DISABLED, LEFT_ALONE);
+    conditions.keep("Available");
+    conditions.keep("ResumePending");
+    conditions.keep("LedgerSynced");
+    TenantContainerStatus { conditions: conditions.done(), ..before.clone() }
+}
+
 /// Enters a record that is now durable: from here on it is what the object's chain ends with.
 pub fn advance(status: &mut TenantContainerStatus, record: &Record) {
     let envelope = record.envelope();
@@ -187,7 +210,10 @@ impl<'a> Conditions<'a> {
     }
 
     fn set(&mut self, name: &str, is: bool, reason: &str, message: &str) {
-        let status = if is { "True" } else { "False" };
+        self.put(name, if is { "True" } else { "False" }, reason, message);
+    }
+
+    fn put(&mut self, name: &str, status: &str, reason: &str, message: &str) {
         let since = match self.old(name) {
             Some(old) if old.status == status => old.last_transition_time.clone(),
             // Whole seconds: that is all the API keeps.

@@ -38,6 +38,9 @@ pub struct Tenant {
     pub namespace_terminating: bool,
     /// Whoever deletes it wants its children left to themselves (`--cascade=orphan`).
     pub orphaning: bool,
+    /// Its user wants it left alone (`berth.dev/reconcile: disabled`). A deletion goes on all the same: a finalizer that hangs
+    /// surprises, and whoever deletes has asked for something newer.
+    pub left_alone: bool,
     /// The request that this generation carries.
     pub request: Request,
     /// Fingerprint of the part of the spec that pods are made from.
@@ -57,6 +60,8 @@ pub struct Request {
     pub at: Micros,
     /// The restart annotation, if there is one.
     pub restarted_at: Option<String>,
+    /// The retry annotation, if there is one.
+    pub retry: Option<String>,
 }
 
 /// What the status says: where the shown chain ends, and the state there.
@@ -210,13 +215,15 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
     let goal = match (deleting, spec.desired_state) {
         (Some(_), _) => Goal::Deleted,
         (None, DesiredState::Stopped) => Goal::Stopped,
+        (None, DesiredState::Paused) => Goal::Paused,
         (None, DesiredState::Running) => Goal::Running,
     };
     let generation = metadata.generation.ok_or(Refusal::MetadataDamaged("generation"))?;
     let restarted_at = metadata.annotations.as_ref().and_then(|all| all.get(api::RESTARTED_AT_ANNOTATION)).cloned();
     let created_at =
         metadata.creation_timestamp.as_ref().map(time).ok_or(Refusal::MetadataDamaged("creationTimestamp"))?;
-    let id = request_id(target.uid, generation, restarted_at.as_deref(), deleting.is_some());
+    let retry = metadata.annotations.as_ref().and_then(|all| all.get(api::RETRY_ANNOTATION)).cloned();
+    let id = request_id(target.uid, generation, restarted_at.as_deref(), retry.as_deref(), deleting.is_some());
     let noted = shown.status.operation.as_ref().filter(|operation| operation.id == id.to_string());
     let request = Request {
         id,
@@ -228,11 +235,15 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
         },
         at: deleting.or_else(|| last_change(metadata)?.time.as_ref()).map_or(created_at, time),
         restarted_at,
+        retry,
     };
     Ok(Tenant {
         namespace: ledger::Namespace { uid: uid(&around.namespace.metadata)?, name: target.namespace.clone(), labels },
         namespace_terminating: around.namespace.metadata.deletion_timestamp.is_some(),
         orphaning: deleting.is_some() && metadata.finalizers.iter().flatten().any(|name| name == ORPHAN),
+        left_alone: deleting.is_none()
+            && metadata.annotations.as_ref().and_then(|all| all.get(api::RECONCILE_ANNOTATION)).map(String::as_str)
+                == Some(api::RECONCILE_DISABLED),
         revision: revision(&spec, request.restarted_at.as_deref()),
         target,
         spec,
@@ -258,18 +269,25 @@ fn micros(time: jiff::Timestamp) -> Micros {
 }
 
 /// Version 5 (RFC 9562): the same request has the same id in every pass, so that it is in the audit once.
-fn request_id(uid: Uuid, generation: i64, restarted_at: Option<&str>, deleting: bool) -> Uuid {
-    let name = format!("{generation}/{}/{deleting}", restarted_at.unwrap_or_default());
+fn request_id(uid: Uuid, generation: i64, restarted_at: Option<&str>, retry: Option<&str>, deleting: bool) -> Uuid {
+    let mut name = format!("{generation}/{}/{deleting}", restarted_at.unwrap_or_default());
+    // Only where there is one: what was called something before retries existed is called that for good.
+    if let Some(retry) = retry {
+        name = format!("{name}/{retry}");
+    }
     Uuid::new_v5(&uid, name.as_bytes())
 }
 
 /// Who asked: the API server's stamp if it belongs to this generation, else the last manager of the spec as a guess.
-/// A restart makes no generation; it has a stamp of its own.
+/// A restart makes no generation, and a retry neither; each has a stamp of its own.
 fn actor(metadata: &ObjectMeta, generation: i64, shown: &Shown) -> Actor {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
     let stamped = annotation(api::ACTOR_GENERATION_ANNOTATION).and_then(|stamp| stamp.parse::<i64>().ok());
     let known_generation = shown.status.operation.as_ref().map(|operation| operation.generation) == Some(generation);
-    match (annotation(api::RESTARTED_BY_ANNOTATION), annotation(api::ACTOR_ANNOTATION)) {
+    let asked = shown.status.retries.as_ref().and_then(|retries| retries.asked.as_ref());
+    let is_retry = annotation(api::RETRY_ANNOTATION).is_some_and(|retry| Some(retry) != asked);
+    let without_generation = if is_retry { api::RETRIED_BY_ANNOTATION } else { api::RESTARTED_BY_ANNOTATION };
+    match (annotation(without_generation), annotation(api::ACTOR_ANNOTATION)) {
         (Some(name), _) if known_generation => Actor::User(name.clone()),
         (_, Some(name)) if stamped == Some(generation) => Actor::User(name.clone()),
         _ => last_change(metadata).and_then(|entry| entry.manager.clone()).map_or(Actor::Unknown, Actor::Guess),
@@ -308,6 +326,7 @@ fn revision(spec: &TenantContainerSpec, restarted_at: Option<&str>) -> String {
         vectors: _,
         indexes: _,
         drain_seconds: _,
+        deletion_policy: _,
     } = spec;
     let parts = serde_json::json!([
         image,

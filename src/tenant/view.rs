@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::names;
+use crate::api::Quantity;
 
 /// What of an object's `spec` and `status` is kept.
 pub trait Project: Clone + Debug + Send + Sync + 'static {
@@ -244,7 +245,8 @@ wire! { StatefulSetSpecWire { replicas: Option<i32>, template: TemplateWire } }
 wire! { TemplateWire { metadata: TemplateMetaWire, spec: TemplateSpecWire } }
 wire! { TemplateMetaWire { annotations: BTreeMap<String, String> } }
 wire! { TemplateSpecWire { containers: Vec<ContainerWire> } }
-wire! { ContainerWire { image: String } }
+wire! { ContainerWire { image: String, resources: ResourcesWire } }
+wire! { ResourcesWire { limits: BTreeMap<String, String> } }
 wire! { StatefulSetStatusWire { observed_generation: i64, replicas: i32, ready_replicas: i32, updated_replicas: i32, update_revision: String } }
 
 impl Project for StatefulSetSeen {
@@ -293,6 +295,14 @@ pub struct PodSeen {
     pub container: ContainerSeen,
     /// How its container ended the last time: reason and exit code.
     pub last_end: Option<(String, i32)>,
+    /// CPU that it is to have, in thousandths of a core.
+    pub cpu: Option<i64>,
+    /// CPU that its container has, where the node tells; then it can be changed in place.
+    pub actual_cpu: Option<i64>,
+    /// Why its node does not change it for now, or never: reason and message.
+    pub resize_pending: Option<(String, String)>,
+    /// The generation that its node has looked at.
+    pub looked_at: Option<i64>,
 }
 
 /// How a container is.
@@ -327,12 +337,15 @@ pub enum ContainerSeen {
 }
 
 wire! { PodSpecWire { node_name: Option<String>, containers: Vec<ContainerWire> } }
-wire! { PodStatusWire { conditions: Vec<PodConditionWire>, container_statuses: Vec<ContainerStatusWire> } }
+wire! { PodStatusWire {
+    observed_generation: Option<i64>, conditions: Vec<PodConditionWire>, container_statuses: Vec<ContainerStatusWire>
+} }
 wire! { PodConditionWire {
     r#type: String, status: String, reason: String, message: String, last_transition_time: Option<Time>
 } }
 wire! { ContainerStatusWire {
-    #[serde(rename = "imageID")] image_id: String, restart_count: i32, state: StateWire, last_state: StateWire
+    #[serde(rename = "imageID")] image_id: String, restart_count: i32, state: StateWire, last_state: StateWire,
+    resources: ResourcesWire
 } }
 wire! { StateWire { waiting: Option<WaitingWire>, running: Option<RunningWire>, terminated: Option<TerminatedWire> } }
 wire! { WaitingWire { reason: String, message: String } }
@@ -354,18 +367,33 @@ impl Project for PodSeen {
         let without_sandbox = condition("PodScheduled")
             .filter(|condition| condition.status == "True" && !has_sandbox)
             .and_then(|condition| condition.last_transition_time.clone());
+        let resize_pending = condition("PodResizePending")
+            .filter(|condition| condition.status == "True")
+            .map(|condition| (condition.reason.clone(), condition.message.clone()));
         let report = status.container_statuses.into_iter().next().unwrap_or_default();
+        let container = spec.containers.into_iter().next().unwrap_or_default();
         Self {
             node: spec.node_name,
             ready,
             unschedulable,
             without_sandbox,
-            image: spec.containers.into_iter().next().unwrap_or_default().image,
+            cpu: container.resources.cpu_millis(),
+            actual_cpu: report.resources.cpu_millis(),
+            resize_pending,
+            looked_at: status.observed_generation,
+            image: container.image,
             image_id: (!report.image_id.is_empty()).then_some(report.image_id),
             restarts: report.restart_count,
             container: report.state.into(),
             last_end: report.last_state.terminated.map(|end| (end.reason, end.exit_code)),
         }
+    }
+}
+
+impl ResourcesWire {
+    /// The limit, which is the request as well.
+    fn cpu_millis(&self) -> Option<i64> {
+        Some(self.limits.get("cpu")?.parse::<Quantity>().ok()?.millis())
     }
 }
 

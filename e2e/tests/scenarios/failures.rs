@@ -126,3 +126,28 @@ fn a_service_that_stops_working_and_recovers_by_itself() {
         ["running>failed ReferenceNotFound", "failed>pending Recovered", "pending>running AllReplicasReady"]
     );
 }
+
+#[test]
+fn a_broken_pod_is_made_anew_when_somebody_asks() {
+    let Some(s) = scenario("retry") else { return };
+    let object = s.run(&Tenant::named("again").with("replicas", 2)).unwrap();
+    let pods = || ["again-0", "again-1"].map(|pod| uid(&s.get("pod", pod).unwrap()).to_owned());
+    let before = pods();
+    // Nothing is broken: nothing is made anew, and the request is over.
+    s.user.run(&["annotate", "tc", "again", "berth.dev/retry=1"]).unwrap();
+    s.until("again", "noted", |object| object["status"]["retries"]["asked"] == "1").unwrap();
+    assert_eq!(pods(), before);
+    s.change("again", &json!({"replicas": 1, "env": [{"name": "EXIT_AT_START", "value": "3"}]})).unwrap();
+    s.until_stalled("again", "CrashLoop").unwrap();
+    let broken = uid(&s.get("pod", "again-0").unwrap()).to_owned();
+    s.user.run(&["annotate", "tc", "again", "berth.dev/retry=2", "--overwrite"]).unwrap();
+    s.eventually("another pod", |_| Ok((uid(&s.get("pod", "again-0")?) != broken).then_some(()))).unwrap();
+    s.until_stalled("again", "CrashLoop").unwrap();
+    let who = database::column(
+        "SELECT actor FROM berth.container_status_history WHERE uid = :'uid' AND reason = 'Retried'",
+        &[("uid", uid(&object))],
+    )
+    .unwrap();
+    assert_eq!(who, [format!("user:{}", berth_e2e::scenario::USER)]);
+    assert!(database::is_one_line(uid(&object)).unwrap());
+}

@@ -135,7 +135,7 @@ fn stop_and_start_keep_the_disk_and_every_hop_is_recorded() {
     s.change("store", &json!({"desiredState": "Running"})).unwrap();
     s.until_ready("store", "Running").unwrap();
     assert_eq!(uid(&s.get("pvc", "data-store-0").unwrap()), uid(&claim));
-    assert_eq!(size(&s, "/data/kept"), 4096, "and so is what is on it");
+    assert_eq!(size(&s, "data-store-0", "/data/kept"), 4096, "and so is what is on it");
     assert_eq!(
         database::hops(&id).unwrap(),
         [
@@ -266,7 +266,7 @@ fn one_broken_service_never_slows_its_neighbours() {
     assert!(took.as_secs() < 45, "{took:?}");
 }
 
-fn write(s: &berth_e2e::scenario::Scenario, pod: &str, path: &str, bytes: u32) {
+pub(crate) fn write(s: &berth_e2e::scenario::Scenario, pod: &str, path: &str, bytes: u32) {
     let address = s.get("pod", pod).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
     let url = format!("http://{address}:8080/write?path={path}&bytes={bytes}");
     let answer = berth_e2e::kubectl::run(
@@ -284,9 +284,9 @@ fn write(s: &berth_e2e::scenario::Scenario, pod: &str, path: &str, bytes: u32) {
     assert!(answer.contains(path), "{answer}");
 }
 
-/// Size of a file on the only claim of the namespace, on the node's disk: the image has no shell to ask.
-fn size(s: &berth_e2e::scenario::Scenario, path: &str) -> u64 {
-    let claim = s.get("pvc", "data-store-0").unwrap();
+/// Size of a file on a claim, on the node's disk: the image has no shell to ask.
+pub(crate) fn size(s: &berth_e2e::scenario::Scenario, claim: &str, path: &str) -> u64 {
+    let claim = s.get("pvc", claim).unwrap();
     let volume = berth_e2e::kubectl::Kubectl::admin()
         .json(&["get", "pv", claim["spec"]["volumeName"].as_str().unwrap()])
         .unwrap();

@@ -9,6 +9,7 @@ mod children;
 mod failures;
 mod installing;
 mod life;
+mod lifecycle;
 mod quiet;
 mod references;
 mod rivals;

@@ -89,6 +89,12 @@ fn a_restart_carries_the_name_of_who_asked_for_it() {
     assert_eq!(stamps(&admin), "generation 2 by bob for 2, restarted by bob");
     annotate(&alice, "berth.dev/restarted-at=2030-01-02T03:04:06Z").unwrap();
     assert_eq!(stamps(&admin), "generation 2 by bob for 2, restarted by alice");
+    // A retry has a stamp of its own, as a restart has.
+    annotate(&bob, "berth.dev/retry=1").unwrap();
+    annotate(&alice, "berth.dev/retried-by=eve").unwrap();
+    let object = admin.json(&["get", "tc", "minimal"]).unwrap();
+    assert_eq!(object["metadata"]["annotations"]["berth.dev/retried-by"], "bob");
+    assert_eq!(stamps(&admin), "generation 2 by bob for 2, restarted by alice");
     clear(&admin);
 }
 
@@ -190,6 +196,8 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("create", "statefulsets.apps"),
         ("delete", "persistentvolumeclaims"),
         ("list", "namespaces"),
+        ("patch", "pods/resize"),
+        ("delete", "pods"),
         ("create", "events.events.k8s.io"),
     ] {
         assert!(may(verb, resource), "Berth may not {verb} {resource}");
@@ -201,7 +209,7 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("list", "secrets"),
         ("get", "configmaps"),
         ("create", "pods"),
-        ("delete", "pods"),
+        ("patch", "pods"),
         ("create", "pods/exec"),
         ("patch", "namespaces"),
         ("create", "serviceaccounts/token"),

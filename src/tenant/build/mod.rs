@@ -90,7 +90,8 @@ impl Child {
         let mut manifest = serde_json::to_value(object).unwrap_or_default();
         let built_from = Hash::of(manifest.to_string().as_bytes()).to_string()[..16].to_owned();
         if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("annotations".to_owned(), serde_json::json!({ names::BUILT_FROM: built_from }));
+            let annotations = metadata.entry("annotations").or_insert_with(|| serde_json::json!({}));
+            annotations[names::BUILT_FROM] = serde_json::json!(built_from);
         }
         Self { kind, name: object.meta().name.clone().unwrap_or_default(), manifest, built_from }
     }

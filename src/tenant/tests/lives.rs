@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::objects::{CLAIMS, Ended, OBJECT, World, waiting};
+use super::objects::{CLAIMS, Ended, OBJECT, PODS, Resizing, SERVICE, UID, World, waiting};
 use crate::lifecycle::{State, Transition};
 
 const RUNNING: [State; 2] = [State::Pending, State::Running];
@@ -239,27 +239,43 @@ fn nothing_is_written_when_nothing_happens() {
 #[derive(Clone, Debug)]
 enum Happening {
     Run,
+    Pause,
     Stop,
     Delete,
     Replicas(i32),
     Image(u8),
     Break(i32),
     Heal,
+    Retry(u8),
+    LeaveAlone(bool),
+    Room(bool),
+    Operator,
     Controllers,
     Time(i64),
+}
+
+fn annotate(world: &World, name: &str, value: &str) {
+    if world.server.get(OBJECT).is_some() {
+        world.server.change(OBJECT, |object| object["metadata"]["annotations"][name] = json!(value));
+    }
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => Just(Happening::Run),
+        3 => Just(Happening::Pause),
         3 => Just(Happening::Stop),
         1 => Just(Happening::Delete),
         2 => (0..4).prop_map(Happening::Replicas),
         2 => (0u8..3).prop_map(Happening::Image),
         2 => (0..3).prop_map(Happening::Break),
         2 => Just(Happening::Heal),
+        1 => (0u8..3).prop_map(Happening::Retry),
+        1 => any::<bool>().prop_map(Happening::LeaveAlone),
+        2 => any::<bool>().prop_map(Happening::Room),
+        1 => Just(Happening::Operator),
         6 => Just(Happening::Controllers),
-        4 => (0i64..8).prop_map(Happening::Time),
+        4 => prop_oneof![(0i64..8), (300i64..700)].prop_map(Happening::Time),
     ]
 }
 
@@ -271,16 +287,26 @@ proptest! {
     #[test]
     fn no_order_of_events_yields_a_transition_outside_the_table(happenings in prop::collection::vec(happening(), 1..40)) {
         let mut world = World::new();
+        world.resizing = Resizing::Does;
         let mut deleted = false;
         for happening in happenings {
             match happening {
                 Happening::Run if !deleted => world.edit(|spec| spec["desiredState"] = json!("Running")),
+                Happening::Pause if !deleted => world.edit(|spec| spec["desiredState"] = json!("Paused")),
                 Happening::Stop if !deleted => world.edit(|spec| spec["desiredState"] = json!("Stopped")),
                 Happening::Delete if !deleted => { world.delete(); deleted = true; }
                 Happening::Replicas(count) if !deleted => world.edit(|spec| spec["replicas"] = json!(count)),
                 Happening::Image(tag) if !deleted => world.edit(|spec| spec["image"] = json!(format!("engine:{tag}"))),
                 Happening::Break(ordinal) => drop(world.reports.insert(ordinal, waiting("CrashLoopBackOff", "back-off"))),
                 Happening::Heal => world.reports.clear(),
+                Happening::Retry(value) if !deleted => annotate(&world, "berth.dev/retry", &value.to_string()),
+                Happening::LeaveAlone(is_so) if !deleted => {
+                    annotate(&world, "berth.dev/reconcile", if is_so { "disabled" } else { "" });
+                }
+                Happening::Room(is_there) => {
+                    world.resizing = if is_there { Resizing::Does } else { Resizing::HasNoRoom };
+                }
+                Happening::Operator => world.start_operator_again(),
                 Happening::Controllers => world.settle(),
                 Happening::Time(seconds) => world.later(seconds),
                 _ => {}
@@ -288,6 +314,10 @@ proptest! {
             world.pass();
         }
         world.reports.clear();
+        world.resizing = Resizing::Does;
+        if !deleted {
+            annotate(&world, "berth.dev/reconcile", "");
+        }
         world.run();
         let (object, states) = (world.object(), world.states());
         let mut state = None;
@@ -295,9 +325,20 @@ proptest! {
             prop_assert!(Transition::new(state, *next).is_ok(), "{state:?} to {next:?} in {states:?}");
             state = Some(*next);
         }
-        let wanted = if deleted { State::Deleted } else if object["spec"]["desiredState"] == "Stopped" { State::Stopped } else { State::Running };
+        let wanted = match object["spec"]["desiredState"].as_str() {
+            _ if deleted => State::Deleted,
+            Some("Stopped") => State::Stopped,
+            Some("Paused") => State::Paused,
+            _ => State::Running,
+        };
         prop_assert_eq!(state, Some(wanted), "{:?}", &states);
         if !deleted {
+            let serving = world.server.get(SERVICE).unwrap()["spec"]["selector"]["berth.dev/owner-uid"] == UID;
+            prop_assert_eq!(serving, state == Some(State::Running));
+            for pod in world.server.list(PODS) {
+                let cpu = if state == Some(State::Paused) { "50m" } else { "500m" };
+                prop_assert_eq!(&pod["spec"]["containers"][0]["resources"]["limits"]["cpu"], cpu);
+            }
             prop_assert_eq!(object["status"]["ledger"]["sequence"].as_u64(), u64::try_from(world.records().len()).ok());
         }
         world.verify();

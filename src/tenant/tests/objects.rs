@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::server::{Cut, Server};
 use crate::{
-    api::TenantContainer,
+    api::{Quantity, TenantContainer},
     ledger::{Config, Health, Kind, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
     lifecycle::State,
     tenant::{
@@ -89,7 +89,7 @@ pub(super) const SERVICE: &str = "/api/v1/namespaces/acme/services/search";
 pub(super) const TOMBSTONES: &str = "/api/v1/namespaces/berth-system/configmaps";
 pub(super) const CLAIMS: &str = "/api/v1/namespaces/acme/persistentvolumeclaims";
 const NAMESPACE: &str = "/api/v1/namespaces/acme";
-const PODS: &str = "/api/v1/namespaces/acme/pods";
+pub(super) const PODS: &str = "/api/v1/namespaces/acme/pods";
 
 /// How one pass ended.
 #[derive(Debug)]
@@ -101,6 +101,17 @@ pub(super) enum Ended {
     Cut,
 }
 
+/// What the node can do about the CPU of a running pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resizing {
+    /// Nothing, and it does not tell what a container has.
+    Cannot,
+    /// It changes it.
+    Does,
+    /// It takes what is given up; it has no room for more.
+    HasNoRoom,
+}
+
 /// A cluster with one TenantContainer in it, and the operator at work: its real passes, its real ledger on files.
 pub(super) struct World {
     pub(super) server: Server,
@@ -108,6 +119,7 @@ pub(super) struct World {
     /// What each pod's container reports, by ordinal; ready where nothing is said.
     pub(super) reports: BTreeMap<i32, Value>,
     pub(super) ended: Option<Ended>,
+    pub(super) resizing: Resizing,
     epoch: Arc<AtomicU64>,
     operator: Operator,
     database: Option<Database>,
@@ -176,7 +188,19 @@ impl World {
         };
         let database = database.cloned();
         let (reports, behind) = (BTreeMap::new(), BTreeMap::new());
-        Self { server, now, reports, ended: None, epoch, operator, database, behind, spool, runtime }
+        Self {
+            server,
+            now,
+            reports,
+            ended: None,
+            resizing: Resizing::Cannot,
+            epoch,
+            operator,
+            database,
+            behind,
+            spool,
+            runtime,
+        }
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -444,14 +468,21 @@ impl World {
     /// The StatefulSet controller, the scheduler, the kubelet and the garbage collector bring everything to where it
     /// belongs.
     pub(super) fn settle(&mut self) {
-        for pod in self.server.list(PODS) {
+        let before = self.server.list(PODS);
+        for pod in &before {
             self.server.remove(&format!("{PODS}/{}", pod["metadata"]["name"].as_str().unwrap()));
         }
         let Some(mut set) = self.stateful_set() else { return };
         let revision = set["metadata"]["annotations"]["berth.dev/built-from"].clone();
         let replicas = i32::try_from(set["spec"]["replicas"].as_i64().unwrap()).unwrap();
         for ordinal in 0..replicas {
-            self.server.put(&format!("{PODS}/search-{ordinal}"), self.pod(ordinal, &set, &revision));
+            let mut pod = self.pod(ordinal, &set, &revision);
+            let old = before.iter().find(|old| {
+                old["metadata"]["name"] == pod["metadata"]["name"]
+                    && old["metadata"]["labels"]["controller-revision-hash"] == revision
+            });
+            self.kubelet(&mut pod, old, &set);
+            self.server.put(&format!("{PODS}/search-{ordinal}"), pod);
         }
         let ready = (0..replicas).filter(|ordinal| !self.reports.contains_key(ordinal)).count();
         let status = json!({
@@ -461,6 +492,32 @@ impl World {
         if set["status"] != status {
             set["status"] = status;
             self.server.put(STATEFUL_SET, set);
+        }
+    }
+
+    /// What the node makes of the CPU that a pod is to have.
+    fn kubelet(&self, pod: &mut Value, old: Option<&Value>, set: &Value) {
+        if self.resizing == Resizing::Cannot {
+            return;
+        }
+        let template = &set["spec"]["template"]["spec"]["containers"][0]["resources"];
+        let asked = old.map_or(template, |old| &old["spec"]["containers"][0]["resources"]).clone();
+        let had = old.map_or(template, |old| &old["status"]["containerStatuses"][0]["resources"]).clone();
+        let generation = old.map_or(json!(1), |old| old["metadata"]["generation"].clone());
+        let cpu = |amounts: &Value| amounts["limits"]["cpu"].as_str().unwrap().parse::<Quantity>().unwrap().millis();
+        let is_refused = self.resizing == Resizing::HasNoRoom && cpu(&asked) > cpu(&had);
+        pod["metadata"]["generation"] = generation.clone();
+        pod["spec"]["containers"][0]["resources"] = asked.clone();
+        pod["status"]["observedGeneration"] = generation;
+        let report = &mut pod["status"]["containerStatuses"];
+        if report.is_null() {
+            *report = json!([{}]);
+        }
+        report[0]["resources"] = if is_refused { had } else { asked };
+        if is_refused {
+            let pending = json!({"type": "PodResizePending", "status": "True", "reason": "Deferred",
+                "message": "Node didn't have enough resource: cpu"});
+            pod["status"]["conditions"].as_array_mut().unwrap().push(pending);
         }
     }
 

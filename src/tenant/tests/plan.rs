@@ -25,7 +25,7 @@ fn in_a_terminating_namespace_nothing_is_created_and_nobody_waits_for_a_drain() 
     world.delete();
     let mut tenant = world.tenant();
     tenant.namespace_terminating = true;
-    assert_eq!(plan::plan(&tenant, now(&world)), Course::Leave);
+    assert_eq!(plan::plan(&tenant, &world.observed(), now(&world)), Course::Leave);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn in_a_terminating_namespace_nothing_recovers() {
     tenant.shown.status.revision = Some(tenant.revision.clone());
     tenant.namespace_terminating = true;
     let now = now(&world);
-    let verdict = plan::conclude(&tenant, &plan::plan(&tenant, now), &world.observed(), None, now);
+    let verdict = plan::conclude(&tenant, &plan::plan(&tenant, &world.observed(), now), &world.observed(), None, now);
     assert_eq!(verdict.hop, None, "nobody looks at its replicas any more: that is no recovery");
 }
 
@@ -46,7 +46,7 @@ fn what_stands_in_the_way_of_a_child_is_why_the_service_fails() {
     let mut world = World::new();
     let mut tenant = world.tenant();
     tenant.shown.state = Some(crate::lifecycle::State::Pending);
-    let course = plan::plan(&tenant, now(&world));
+    let course = plan::plan(&tenant, &world.observed(), now(&world));
     let failure = Failure { reason: "ForeignObject", message: "StatefulSet search is of nobody".into() };
     let trouble = Trouble { failure: failure.clone(), severity: Severity::Replicas };
     let verdict = plan::conclude(&tenant, &course, &world.observed(), Some(&trouble), now(&world));

@@ -69,7 +69,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
             45..52 => world.settle(),
             52..60 => world.later(dice.i64(1..8)),
             60..66 => {
-                let state = if dice.bool() { "Stopped" } else { "Running" };
+                let state = ["Running", "Paused", "Stopped"][dice.usize(0..3)];
                 world.edit_if_there(|spec| spec["desiredState"] = json!(state));
             }
             66..70 => {

@@ -232,7 +232,7 @@ impl Server {
 
     fn carry_out(&self, method: &Method, kind: &str, path: &str, body: Value) -> Result<Value, (u16, String)> {
         let mut kept = self.kept();
-        let place = path.strip_suffix("/status").unwrap_or(path).to_owned();
+        let place = ["/status", "/resize"].iter().find_map(|part| path.strip_suffix(part)).unwrap_or(path).to_owned();
         if *method == Method::GET && place.ends_with("/configmaps") {
             let below = kept.objects.range(format!("{place}/")..format!("{place}0"));
             let items: Vec<Value> = below.map(|(_, object)| object.clone()).collect();
@@ -242,7 +242,7 @@ impl Server {
             return kept.objects.get(&place).cloned().ok_or((404, format!("{place} not found")));
         }
         kept.writes.push(format!("{method} {path}"));
-        if let Some(refusal) = kept.refusals.iter().find(|refusal| place.contains(refusal.path)) {
+        if let Some(refusal) = kept.refusals.iter().find(|refusal| path.contains(refusal.path)) {
             return Err((422, refusal.message.to_owned()));
         }
         kept.version += 1;
@@ -288,6 +288,9 @@ impl Server {
                 let patch: json_patch::Patch = serde_json::from_value(body).unwrap();
                 json_patch::patch(&mut object, &patch).map_err(|error| (422, error.to_string()))?;
                 object
+            }
+            (_, "application/strategic-merge-patch+json") if path.ends_with("/resize") => {
+                resized(before.ok_or((404, "not found".to_owned()))?, &body)?
             }
             (_, "application/merge-patch+json") => {
                 let mut object = before.ok_or((404, "not found".to_owned()))?;
@@ -337,9 +340,23 @@ fn applied(before: Option<Value>, mut wanted: Value) -> Result<Value, (u16, Stri
     }
     for part in ["labels", "annotations", "ownerReferences"] {
         object["metadata"][part] = wanted["metadata"][part].take();
+        if object["metadata"][part].is_null() {
+            object["metadata"].as_object_mut().unwrap().remove(part);
+        }
     }
     object["metadata"]["managedFields"] = json!([ours]);
     Ok(object)
+}
+
+/// A pod whose container gets other resources, while it runs.
+fn resized(mut pod: Value, body: &Value) -> Result<Value, (u16, String)> {
+    if body["metadata"]["uid"] != pod["metadata"]["uid"] {
+        return Err((409, "the uid is another one".to_owned()));
+    }
+    let generation = pod["metadata"]["generation"].as_i64().unwrap_or(1) + 1;
+    pod["metadata"]["generation"] = json!(generation);
+    json_patch::merge(&mut pod["spec"]["containers"][0]["resources"], &body["spec"]["containers"][0]["resources"]);
+    Ok(pod)
 }
 
 /// The fields of an object, as `managedFields` lists them.
