@@ -16,9 +16,10 @@ demo-clean: ## remove what demo installed; CLUSTER=current: from the cluster tha
 test: ## everything that must hold, from format to scenarios with real pods (root; without, all but those)
 	@scripts/test
 
-generate: ## write crds/ and the chart's copy anew from the types in src/api
+generate: ## write crds/, the chart's copy, and what grants can give, anew from src/api and src/access
 	@cargo run --quiet -- crds --out crds
 	@cargo run --quiet -- crds --out charts/berth/files/crds
+	@cargo run --quiet -- roles --out charts/berth/files/grants.yaml
 
 model-deep: ## explore the ledger's protocol further than `test` does; MODEL_STATES bounds it, MODEL_ONLY picks
 	@cargo test --release --lib protocol::model::tests::no_interleaving_breaks_an_invariant_deep -- --ignored --nocapture

@@ -47,12 +47,14 @@ pub struct AccessGrantSpec {
     pub subject: Subject,
 
     /// What is given: admin, operator or read-only. `docs/security.md` says what each may do. Either this or `permissions`.
+    // Not nullable, as `permissions`: policies ask for the one by the absence of the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Role")]
     pub role: Option<Role>,
 
     /// What is given, in detail: for each of containers, namespaces, volumes, config_maps, secrets, logs and monitoring, which of read, create, update and delete. `docs/security.md` says what each means; what is not known there is kept, gives nothing, and is named in the status. Either this or `role`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 32, "additionalProperties" = {"type": "array", "maxItems": 16, "x-kubernetes-list-type": "set", "items": {"type": "string", "maxLength": 63, "pattern": "^[A-Za-z0-9_.-]+$"}}))]
+    #[schemars(with = "BTreeMap<String, Vec<String>>", extend("minProperties" = 1, "maxProperties" = 32, "additionalProperties" = {"type": "array", "maxItems": 16, "x-kubernetes-list-type": "set", "items": {"type": "string", "maxLength": 63, "pattern": "^[A-Za-z0-9_.-]+$"}}))]
     #[x_kube(validation = Rule::new("self.all(key, key.matches('^[A-Za-z0-9_.-]{1,63}$'))").message("the keys of permissions may contain only letters, digits, '_', '-' and '.', at most 63"))]
     pub permissions: Option<BTreeMap<String, Vec<String>>>,
 
