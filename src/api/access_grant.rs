@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct AccessGrantSpec {
     /// Who is given access. Kind, name and namespace are immutable.
-    #[x_kube(validation = Rule::new("self.kind == oldSelf.kind && self.name == oldSelf.name && (has(self.namespace) ? self.namespace : '') == (has(oldSelf.namespace) ? oldSelf.namespace : '')").message("whom a grant is for is immutable: delete it and create another one"))]
+    #[x_kube(validation = Rule::new("self.kind == oldSelf.kind && self.name == oldSelf.name && has(self.namespace) == has(oldSelf.namespace) && (!has(self.namespace) || self.namespace == oldSelf.namespace)").message("whom a grant is for is immutable: delete it and create another one"))]
     pub subject: Subject,
 
     /// What is given: admin, operator or read-only. `docs/security.md` says what each may do. Either this or `permissions`.
@@ -69,10 +69,12 @@ pub struct AccessGrantSpec {
 #[x_kube(validation = Rule::new("self.kind == 'ServiceAccount' || !has(self.namespace)").message("only a ServiceAccount has a namespace"))]
 #[x_kube(validation = Rule::new("self.kind == 'User' || !has(self.displayName) && !has(self.email)").message("only a User has a displayName and an email"))]
 #[x_kube(validation = Rule::new("self.kind != 'ServiceAccount' || self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("the name of a ServiceAccount may contain only lower-case letters, digits, '-' and '.'"))]
-#[x_kube(validation = Rule::new("!(self.name in ['system:anonymous', 'system:unauthenticated'])").message("access is not granted to those who do not say who they are"))]
+#[x_kube(validation = Rule::new("self.name != 'system:anonymous' && self.name != 'system:unauthenticated'").message("access is not granted to those who do not say who they are"))]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// User, Group or ServiceAccount.
+    // The length is for the API server, which reckons with the longest text there can be where two are compared.
+    #[schemars(extend("maxLength" = 16))]
     pub kind: SubjectKind,
 
     /// Name as the API server's authentication knows it; of a ServiceAccount, its own name.
