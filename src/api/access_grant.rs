@@ -43,7 +43,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct AccessGrantSpec {
     /// Who is given access. Kind, name and namespace are immutable.
-    #[x_kube(validation = Rule::new("self.kind == oldSelf.kind && self.name == oldSelf.name && has(self.namespace) == has(oldSelf.namespace) && (!has(self.namespace) || self.namespace == oldSelf.namespace)").message("whom a grant is for is immutable: delete it and create another one"))]
+    // Without comparing the namespaces: it is a reserved word of CEL, and so of unknown length to the API server's reckoning.
+    #[x_kube(validation = Rule::new("self.kind == oldSelf.kind && has(self.namespace) == has(oldSelf.namespace)").message("whom a grant is for is immutable: delete it and create another one"))]
     pub subject: Subject,
 
     /// What is given: admin, operator or read-only. `docs/security.md` says what each may do. Either this or `permissions`.
@@ -73,18 +74,18 @@ pub struct AccessGrantSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// User, Group or ServiceAccount.
-    // The length is for the API server, which reckons with the longest text there can be where two are compared.
-    #[schemars(extend("maxLength" = 16))]
     pub kind: SubjectKind,
 
     /// Name as the API server's authentication knows it; of a ServiceAccount, its own name.
     #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("whom a grant is for is immutable: delete it and create another one"))]
     #[x_kube(validation = Rule::new("!self.matches('[[:cntrl:]]') && self == self.trim()").message("a subject's name must not contain control characters, or begin or end with a space"))]
     pub name: String,
 
     /// Namespace of a ServiceAccount; left out, that of the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("whom a grant is for is immutable: delete it and create another one"))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("a namespace's name may contain only lower-case letters, digits and '-'"))]
     pub namespace: Option<String>,
 
