@@ -180,7 +180,7 @@ impl Pass<'_> {
             // It is there until a finalizer of somebody's lets it go.
             Ok(either) => {
                 self.writes += 1;
-                match either.left().filter(|left| is_held(left)) {
+                match either.left().filter(is_held) {
                     Some(left) => self.there.insert(name.to_owned(), self.context.bindings.wrote(left)),
                     None => self.there.remove(name),
                 };

@@ -6,7 +6,7 @@
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use futures::{Stream, StreamExt, future, stream};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{Api, Resource, core::DeserializeGuard};
 use kube_runtime::{
     WatchStreamExt,
@@ -120,43 +120,53 @@ pub(super) fn doubtful(
 pub(super) fn tenants(
     api: Api<DeserializeGuard<TenantContainer>>,
     cache: Cache<TenantContainer>,
-    mut writer: Writer<TenantContainer>,
+    writer: Writer<TenantContainer>,
     rivals: Rivals,
 ) -> impl Stream<Item = Arc<TenantContainer>> + Send {
+    objects(api, cache, writer, move |event| rivals.heard(event))
+}
+
+/// Watches objects that users write; yields each that changed. `first` hears of each event before the cache does, which
+/// lets the passes begin.
+pub(super) fn objects<K: Watched>(
+    api: Api<DeserializeGuard<K>>,
+    cache: Cache<K>,
+    mut writer: Writer<K>,
+    first: impl Fn(&Event<K>) + Send,
+) -> impl Stream<Item = Arc<K>> + Send {
     let store = writer.as_reader();
     watcher(api, watcher::Config::default().page_size(500)).default_backoff().flat_map(move |event| {
         let touched = match event.map(readable) {
             Ok(Some(event)) => {
                 writer.apply_watcher_event(&event);
-                // Before the cache, which lets the passes begin.
-                rivals.heard(&event);
+                first(&event);
                 cache.heard(&event);
                 touched(event)
             }
             Ok(None) => None,
             Err(error) => {
-                warn!(%error, kind = "TenantContainer", "a watch was interrupted; it begins again");
+                warn!(%error, kind = %K::kind(&()), "a watch was interrupted; it begins again");
                 None
             }
         };
         stream::iter(match touched {
             None => vec![],
-            Some(Touched::One(tenant)) => vec![Arc::new(tenant)],
+            Some(Touched::One(object)) => vec![Arc::new(object)],
             Some(Touched::Everything) => store.state(),
         })
     })
 }
 
 /// An object that cannot be read (an older release wrote it, say) is left out and named; it keeps nobody else waiting.
-fn readable(event: Event<DeserializeGuard<TenantContainer>>) -> Option<Event<TenantContainer>> {
-    let read = |DeserializeGuard(object): DeserializeGuard<TenantContainer>| match object {
+fn readable<K: Watched>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let read = |DeserializeGuard(object): DeserializeGuard<K>| match object {
         Ok(mut object) => {
-            trim(&mut object);
+            trim(object.meta_mut());
             Some(object)
         }
         Err(invalid) => {
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
-            error!(?namespace, ?name, error = invalid.error, "this TenantContainer cannot be read and is left alone");
+            error!(?namespace, ?name, error = invalid.error, "this {} cannot be read and is left alone", K::kind(&()));
             None
         }
     };
@@ -170,16 +180,16 @@ fn readable(event: Event<DeserializeGuard<TenantContainer>>) -> Option<Event<Ten
 }
 
 /// Of `managedFields`, which are longer than all the rest, only who wrote when is read.
-fn trim(object: &mut TenantContainer) {
-    for entry in object.metadata.managed_fields.iter_mut().flatten() {
+fn trim(metadata: &mut ObjectMeta) {
+    for entry in metadata.managed_fields.iter_mut().flatten() {
         entry.fields_v1 = None;
     }
-    if let Some(annotations) = &mut object.metadata.annotations {
+    if let Some(annotations) = &mut metadata.annotations {
         annotations.retain(|key, _| names::is_ours(key));
     }
 }
 
-enum Touched<K> {
+pub(super) enum Touched<K> {
     One(K),
     Everything,
 }
@@ -192,7 +202,8 @@ fn touched<K>(event: Event<K>) -> Option<Touched<K>> {
     }
 }
 
-fn follow<K: Watched>(
+/// Watches children; yields what changed.
+pub(super) fn follow<K: Watched>(
     api: Api<K>,
     config: watcher::Config,
     cache: Cache<K>,
