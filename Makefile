@@ -16,9 +16,10 @@ demo-clean: ## remove what demo installed; CLUSTER=current: from the cluster tha
 test: ## everything that must hold, from format to scenarios with real pods (root; without, all but those)
 	@scripts/test
 
-generate: ## write crds/, the chart's copy and the picture in docs/lifecycle.md anew from the code
+generate: ## write crds/, the chart's copy, what grants can give and the picture in docs/lifecycle.md anew from the code
 	@cargo run --quiet -- crds --out crds
 	@cargo run --quiet -- crds --out charts/berth/files/crds
+	@cargo run --quiet -- roles --out charts/berth/files/grants.yaml
 	@BERTH_GENERATE=1 cargo test --quiet --lib the_picture_in_docs_is_drawn_from_the_table >/dev/null
 
 model-deep: ## explore the ledger's protocol further than `test` does; MODEL_STATES bounds it, MODEL_ONLY picks

@@ -3,6 +3,7 @@
 //! Owns: the shape of what users write and read; `crds/` is generated from it.
 //! Must never: talk to an API server, or decide anything about a running service.
 
+pub mod access_grant;
 pub mod quantity;
 pub mod tenant_container;
 
@@ -12,6 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
+pub use access_grant::AccessGrant;
 pub use quantity::{Quantity, QuantityError};
 pub use tenant_container::TenantContainer;
 
@@ -43,11 +45,11 @@ pub const RECONCILE_DISABLED: &str = "disabled";
 
 /// Every CustomResourceDefinition, in the order of installation.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![with_status_default(TenantContainer::crd())]
+    vec![with_status_default(AccessGrant::crd()), with_status_default(TenantContainer::crd())]
 }
 
 /// Gives `status` its default in the schema: `observedGeneration: -1`, so that kstatus does not take an object
-/// that nobody has looked at for current, and a head for the first compare-and-set to test.
+/// that nobody has looked at for current, and, where there is a chain, a head for the first compare-and-set to test.
 fn with_status_default(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         if let Some(status) = version
@@ -57,8 +59,11 @@ fn with_status_default(mut definition: CustomResourceDefinition) -> CustomResour
             .and_then(|root: &mut JSONSchemaProps| root.properties.as_mut())
             .and_then(|properties| properties.get_mut("status"))
         {
-            status.default =
-                Some(JSON(json!({"observedGeneration": -1, "ledger": {"sequence": 0, "head": "", "pending": []}})));
+            let mut default = json!({"observedGeneration": -1});
+            if status.properties.as_ref().is_some_and(|properties| properties.contains_key("ledger")) {
+                default["ledger"] = json!({"sequence": 0, "head": "", "pending": []});
+            }
+            status.default = Some(JSON(default));
             status.nullable = None;
         }
     }

@@ -22,6 +22,7 @@ mod get;
 mod home;
 mod migrate;
 mod replay;
+mod roles;
 mod run;
 mod table;
 mod timeline;
@@ -51,6 +52,8 @@ enum Command {
     Replay(replay::Args),
     /// Print the CustomResourceDefinitions, or write them to a folder, one file each.
     Crds(crds::Args),
+    /// Print what an AccessGrant can give: the ClusterRoles, the built-in roles, and what the author of a grant has to hold.
+    Roles(roles::Args),
 }
 
 /// Where the database is. Flags come before the environment; a file comes before a URL.
@@ -115,6 +118,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Migrate(args) => migrate::run(&args, &mut out).await,
         Command::Crds(args) => crds::run(&args, &mut out),
+        Command::Roles(args) => roles::run(&args, &mut out),
         Command::Timeline(args) => timeline::run(&args, &mut out).await,
         Command::Get(args) => get::run(&args, &mut out).await,
         Command::Replay(args) => replay::run(&args, &mut out).await,

@@ -4,6 +4,7 @@
 
 mod bury;
 mod fence;
+mod grants;
 pub mod http;
 pub mod leader;
 pub mod metrics;
@@ -39,7 +40,7 @@ use crate::{
 use fence::Fence;
 use http::Readiness;
 use leader::{Candidate, Leadership, LeaseError};
-use metrics::Metrics;
+use metrics::{Metrics, controller::TENANT_CONTAINER as CONTROLLER};
 use retry::Retries;
 use share::Shares;
 
@@ -261,6 +262,13 @@ impl Operator {
         let (budgets, budgets_writer) = watch::cache();
         let rivals = Rivals::default();
         let store = tenants_writer.as_reader();
+        let granting = grants::Around {
+            watching: client.clone(),
+            writing: writing.clone(),
+            namespaces: namespaces.clone(),
+            pod: self.config.pod.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
         let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
         let shares = Arc::new(Shares::default());
 
@@ -326,8 +334,8 @@ impl Operator {
                 }
                 future::ready(())
             });
-        let (synced, work, burying) = (pin!(synced), pin!(work), pin!(burying));
-        future::select(future::select(synced, burying), work).await;
+        let (synced, work, burying, granting) = (pin!(synced), pin!(work), pin!(burying), pin!(grants::run(granting)));
+        future::select(future::select(synced, burying), future::select(work, granting)).await;
     }
 }
 
@@ -359,11 +367,12 @@ impl Worker {
         worker.synced().await;
         let about = ObjectRef::from_obj(&*object);
         let (started, event) = (Instant::now(), worker.shares.began(&about));
-        worker.metrics.began();
+        worker.metrics.began(CONTROLLER);
         // Boxed: the controller moves this future about, and a pass is not small.
         let outcome = Box::pin(tenant::pass(&worker.context, &object)).await;
         let took = started.elapsed();
-        worker.metrics.ended(took, outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason));
+        let result = outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason);
+        worker.metrics.ended(CONTROLLER, took, result);
         let share = worker.shares.ended(&about, event, Instant::now());
         // Objects that are gone are remembered until they are as many again as those that are there.
         let tenants = &worker.context.tenants;

@@ -6,7 +6,7 @@
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use futures::{Stream, StreamExt, future, stream};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{Api, Resource, core::DeserializeGuard};
 use kube_runtime::{
     WatchStreamExt,
@@ -59,11 +59,7 @@ where
 {
     let all = cache.clone();
     follow(api, children(), cache, writer).flat_map(move |touched| {
-        let views = match touched {
-            Touched::One(view) => vec![Arc::new(view)],
-            Touched::Everything { gone } => all.filter(|_| true).into_iter().chain(gone).collect(),
-        };
-        stream::iter(views.into_iter().filter_map(|view| owner(&view)).collect::<Vec<_>>())
+        stream::iter(touched.objects(&all).iter().filter_map(|view| owner(view)).collect::<Vec<_>>())
     })
 }
 
@@ -120,41 +116,52 @@ pub(super) fn doubtful(
 pub(super) fn tenants(
     api: Api<DeserializeGuard<TenantContainer>>,
     cache: Cache<TenantContainer>,
-    mut writer: Writer<TenantContainer>,
+    writer: Writer<TenantContainer>,
     rivals: Rivals,
 ) -> impl Stream<Item = Arc<TenantContainer>> + Send {
+    objects(api, cache, writer, move |event| rivals.heard(event))
+}
+
+/// Watches objects that users write; yields each that changed. `first` hears of each event before the cache does, which
+/// lets the passes begin.
+pub(super) fn objects<K: Watched>(
+    api: Api<DeserializeGuard<K>>,
+    cache: Cache<K>,
+    mut writer: Writer<K>,
+    first: impl Fn(&Event<K>) + Send,
+) -> impl Stream<Item = Arc<K>> + Send {
     let store = writer.as_reader();
     watcher(api, watcher::Config::default().page_size(500)).default_backoff().flat_map(move |event| {
         let touched = match event.map(readable) {
             Ok(Some(event)) => {
                 // Before the cache, which lets the passes begin.
-                rivals.heard(&event);
+                first(&event);
                 hear(event, &mut writer, &cache)
             }
             Ok(None) => None,
             Err(error) => {
-                warn!(%error, kind = "TenantContainer", "a watch was interrupted; it begins again");
+                warn!(%error, kind = %K::kind(&()), "a watch was interrupted; it begins again");
                 None
             }
         };
         stream::iter(match touched {
             None => vec![],
-            Some(Touched::One(tenant)) => vec![Arc::new(tenant)],
+            Some(Touched::One(object)) => vec![Arc::new(object)],
             Some(Touched::Everything { gone: _ }) => store.state(),
         })
     })
 }
 
 /// An object that cannot be read (an older release wrote it, say) is left out and named; it keeps nobody else waiting.
-fn readable(event: Event<DeserializeGuard<TenantContainer>>) -> Option<Event<TenantContainer>> {
-    let read = |DeserializeGuard(object): DeserializeGuard<TenantContainer>| match object {
+fn readable<K: Watched>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let read = |DeserializeGuard(object): DeserializeGuard<K>| match object {
         Ok(mut object) => {
-            trim(&mut object);
+            trim(object.meta_mut());
             Some(object)
         }
         Err(invalid) => {
             let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
-            error!(?namespace, ?name, error = invalid.error, "this TenantContainer cannot be read and is left alone");
+            error!(?namespace, ?name, error = invalid.error, "this {} cannot be read and is left alone", K::kind(&()));
             None
         }
     };
@@ -168,21 +175,34 @@ fn readable(event: Event<DeserializeGuard<TenantContainer>>) -> Option<Event<Ten
 }
 
 /// Of `managedFields`, which are longer than all the rest, only who wrote when is read.
-fn trim(object: &mut TenantContainer) {
-    for entry in object.metadata.managed_fields.iter_mut().flatten() {
+fn trim(metadata: &mut ObjectMeta) {
+    for entry in metadata.managed_fields.iter_mut().flatten() {
         entry.fields_v1 = None;
     }
-    if let Some(annotations) = &mut object.metadata.annotations {
+    if let Some(annotations) = &mut metadata.annotations {
         annotations.retain(|key, _| names::is_ours(key));
     }
 }
 
-enum Touched<K> {
+pub(super) enum Touched<K> {
     One(K),
     /// A complete list was read. No event tells of what was there before and is not in it.
     Everything {
         gone: Vec<Arc<K>>,
     },
+}
+
+impl<K: Watched> Touched<K>
+where
+    ObjectRef<K>: Hash + Eq,
+{
+    /// Those that it is about; `all` is what there is now.
+    pub(super) fn objects(self, all: &Cache<K>) -> Vec<Arc<K>> {
+        match self {
+            Self::One(object) => vec![Arc::new(object)],
+            Self::Everything { gone } => all.filter(|_| true).into_iter().chain(gone).collect(),
+        }
+    }
 }
 
 /// Takes an event into store and cache.
@@ -203,7 +223,8 @@ where
     }
 }
 
-fn follow<K: Watched>(
+/// Watches children; yields what changed.
+pub(super) fn follow<K: Watched>(
     api: Api<K>,
     config: watcher::Config,
     cache: Cache<K>,

@@ -36,7 +36,8 @@ fn lay(admin: &Kubectl) {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=helm", "--filename", "-"];
     let objects = cluster_wide(&template(RELEASE, NAMESPACE, &[]).unwrap());
     admin.feed(&apply, &list(&objects)).unwrap();
-    admin.run(&["wait", "--for=condition=Established", "crd/tenantcontainers.berth.dev", "--timeout=30s"]).unwrap();
+    let definitions = ["crd/tenantcontainers.berth.dev", "crd/accessgrants.berth.dev"];
+    admin.run(&[&["wait", "--for=condition=Established", "--timeout=30s"][..], &definitions].concat()).unwrap();
     admin.feed(&apply, &fs::read_to_string(manifests().join("ground.yaml")).unwrap()).unwrap();
     policies_are_active(admin);
     let alice = admin.as_user("alice").in_namespace("schema-acme");
@@ -46,13 +47,15 @@ fn lay(admin: &Kubectl) {
         })
         .unwrap();
     // Established is not yet usable: mutating policies refuse a kind until the API server has read its schema anew.
-    let minimal = fs::read_to_string(manifests().join("valid/minimal.yaml")).unwrap();
-    alice
-        .in_namespace("schema-valid")
-        .wait_for("the definition's schema in the API server's admission", Duration::from_secs(60), |alice| {
-            alice.feed(&["create", "--dry-run=server", "--filename", "-"], &minimal).map(Some)
-        })
-        .unwrap();
+    for (author, manifest) in [("alice", "valid/minimal.yaml"), ("dana", "valid/grant-admin-to-group.yaml")] {
+        let text = fs::read_to_string(manifests().join(manifest)).unwrap();
+        let author = admin.as_user(author).in_namespace("schema-valid");
+        author
+            .wait_for("the definitions' schemas in the API server's admission", Duration::from_secs(60), |author| {
+                author.feed(&["create", "--dry-run=server", "--filename", "-"], &text).map(Some)
+            })
+            .unwrap();
+    }
     clear(&admin.in_namespace("schema-acme"));
 }
 
@@ -100,7 +103,7 @@ fn policies_are_active(admin: &Kubectl) {
 
 /// Removes what tests, also earlier ones that failed, left in the namespace, as Berth would if it were there.
 pub(crate) fn clear(admin: &Kubectl) {
-    admin.run(&["delete", "tc", "--all", "--wait=false"]).unwrap();
+    admin.run(&["delete", "tc,ag", "--all", "--wait=false"]).unwrap();
     admin
         .wait_for("an empty namespace", Duration::from_secs(30), |admin| {
             let found = admin.json(&["get", "tc"])?;

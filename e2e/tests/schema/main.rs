@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 mod chart;
+mod grants;
 mod ground;
 mod manifests;
 mod policies;

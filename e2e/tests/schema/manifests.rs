@@ -19,12 +19,13 @@ use crate::ground::{self, clear, ground};
 #[test]
 fn every_valid_manifest_is_accepted() {
     let Some(admin) = ground("the valid manifests") else { return };
-    let alice = admin.as_user("alice").in_namespace("schema-valid");
+    let admin = admin.in_namespace("schema-valid");
     let manifests = Manifest::all("valid");
-    let refused: Vec<String> = manifests
-        .iter()
-        .filter_map(|manifest| manifest.try_out(&alice).err().map(|error| format!("{}: {error}", manifest.path)))
-        .collect();
+    let refusal = |manifest: &Manifest| {
+        let answer = manifest.try_out(&admin.as_user(manifest.author()));
+        answer.err().map(|error| format!("{}: {error}", manifest.path))
+    };
+    let refused: Vec<String> = manifests.iter().filter_map(refusal).collect();
     assert!(refused.is_empty(), "{}", refused.join("\n\n"));
     assert!(manifests.len() >= 10, "only {} manifests were found", manifests.len());
 }
@@ -35,7 +36,8 @@ fn every_invalid_manifest_is_refused_with_the_sentence_that_it_predicts() {
     let admin = admin.in_namespace("schema-acme");
     let manifests = Manifest::all("invalid");
     for path in manifests.iter().filter_map(|manifest| manifest.header("after")).collect::<BTreeSet<_>>() {
-        admin.as_user("alice").feed(&["apply", "--filename", "-"], &Manifest::read(path).text).unwrap();
+        let manifest = Manifest::read(path);
+        admin.as_user(manifest.author()).feed(&["apply", "--filename", "-"], &manifest.text).unwrap();
     }
     let wrong: Vec<String> = manifests.iter().filter_map(|manifest| manifest.objection(&admin)).collect();
     clear(&admin);
@@ -52,6 +54,9 @@ fn explain_reads_like_documentation() {
         ("tc.spec.resources.disk", "It can grow, never shrink"),
         ("tc.spec.desiredState", "Stopped drains it"),
         ("tc.status.ledger.pending", "at most 32"),
+        ("ag", "Access that ends by itself"),
+        ("ag.spec.permissions", "what is not known there is kept"),
+        ("ag.spec.expiresAt", "to end sooner or later"),
     ] {
         let text = admin.run(&["explain", field]).unwrap();
         let unwrapped = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -94,6 +99,10 @@ impl Manifest {
         self.headers.get(name).map(String::as_str)
     }
 
+    fn author(&self) -> &str {
+        self.header("as").unwrap_or("alice")
+    }
+
     /// Asks the API server, without leaving anything behind.
     fn try_out(&self, who: &Kubectl) -> Result<String, Error> {
         let mut arguments: Vec<&str> = self.header("kubectl").unwrap_or("apply").split(' ').collect();
@@ -107,7 +116,7 @@ impl Manifest {
         let Some(sentence) = self.header("refused") else {
             return Some(format!("{path} does not begin with `# refused: SENTENCE`"));
         };
-        let mut who = admin.as_user(self.header("as").unwrap_or("alice"));
+        let mut who = admin.as_user(self.author());
         if self.text.contains("\n  namespace: schema-nobodys\n") {
             who = who.in_namespace("schema-nobodys");
         }

@@ -186,6 +186,10 @@ fn berth_may_do_what_it_needs_and_no_more() {
     let Some(admin) = ground("Berth's rights") else { return };
     let berth = admin.as_user(BERTH).in_namespace("schema-valid");
     let may = |verb: &str, resource: &str| {
+        if verb == "bind" {
+            // Here the second part is a name.
+            return berth.run(&["auth", "can-i", verb, resource]).is_ok();
+        }
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         berth.run(&["auth", "can-i", verb, resource, "--subresource", subresource]).is_ok()
     };
@@ -199,6 +203,10 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("patch", "pods/resize"),
         ("delete", "pods"),
         ("create", "events.events.k8s.io"),
+        ("patch", "accessgrants.berth.dev/status"),
+        ("create", "rolebindings.rbac.authorization.k8s.io"),
+        ("bind", "clusterroles.rbac.authorization.k8s.io/berth-grant-admin"),
+        ("bind", "clusterroles.rbac.authorization.k8s.io/berth-grant-config-maps-read"),
     ] {
         assert!(may(verb, resource), "Berth may not {verb} {resource}");
     }
@@ -213,7 +221,15 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("create", "pods/exec"),
         ("patch", "namespaces"),
         ("create", "serviceaccounts/token"),
-        ("create", "rolebindings.rbac.authorization.k8s.io"),
+        ("patch", "accessgrants.berth.dev"),
+        ("create", "accessgrants.berth.dev"),
+        ("bind", "clusterroles.rbac.authorization.k8s.io"),
+        ("bind", "clusterroles.rbac.authorization.k8s.io/cluster-admin"),
+        ("bind", "roles.rbac.authorization.k8s.io"),
+        ("create", "roles.rbac.authorization.k8s.io"),
+        ("patch", "clusterroles.rbac.authorization.k8s.io"),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io"),
+        ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
         ("impersonate", "users"),
         ("get", "nodes/proxy"),
         ("get", "leases.coordination.k8s.io"), // only in its own namespace

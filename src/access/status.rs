@@ -1,0 +1,122 @@
+//! The status of a grant, made from what was decided and seen: phase for people, conditions as the truth.
+//!
+//! Owns: every field of the status. Must never: say that access is there, or gone, before it was seen to be.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::plan::Grant;
+use crate::{api::access_grant::AccessGrantStatus, ledger::visible};
+
+/// The longest message of a condition, in characters.
+const MAX_MESSAGE: usize = 1_024;
+
+/// How a grant stands, once a pass has done what it could.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The access is there.
+    Active,
+    /// It is not all there, and somebody has to change something.
+    Stuck {
+        /// One CamelCase word.
+        reason: &'static str,
+        /// What, and what to do.
+        message: String,
+    },
+    /// It comes, or is being exchanged, without anybody's help.
+    OnTheWay,
+    /// It has ended, and all of it is gone.
+    Expired,
+    /// It has ended, and is still there.
+    Overdue(Vec<String>),
+    /// The namespace is going: nothing can be given in it.
+    NamespaceTerminating,
+}
+
+impl Standing {
+    fn phase(&self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Stuck { .. } | Self::OnTheWay | Self::NamespaceTerminating => "Pending",
+            Self::Expired => "Expired",
+            Self::Overdue(_) => "Overdue",
+        }
+    }
+
+    /// Reason and message of the conditions.
+    pub fn words(&self, grant: &Grant) -> (&'static str, String) {
+        let until = grant.expires_at;
+        match self {
+            Self::Active if grant.meaning.cluster_roles.is_empty() => {
+                ("NothingToBind", format!("it gives nothing in Kubernetes{}", notes(grant)))
+            }
+            Self::Active => ("Bound", format!("the access is there until {until}{}", notes(grant))),
+            Self::Stuck { reason, message } => (reason, message.clone()),
+            Self::OnTheWay => ("Binding", "RoleBindings are being written".to_owned()),
+            Self::Expired => ("Expired", format!("it ended at {until}; its RoleBindings are gone")),
+            Self::Overdue(names) => {
+                ("BindingsLeft", format!("it has ended, and these RoleBindings are still there: {}", names.join(", ")))
+            }
+            Self::NamespaceTerminating => ("NamespaceTerminating", "the namespace is being deleted".to_owned()),
+        }
+    }
+}
+
+/// What of a permissions object gives nothing, and why.
+fn notes(grant: &Grant) -> String {
+    let mut text = String::new();
+    for (which, why) in [
+        (&grant.meaning.unknown, "not known, kept and without effect"),
+        (&grant.meaning.unbound, "without effect inside one namespace"),
+    ] {
+        if !which.is_empty() {
+            text.push_str(&format!("; {why}: {}", which.join(", ")));
+        }
+    }
+    text
+}
+
+/// The status of a grant that stands so, with these RoleBindings there.
+pub fn of(
+    before: &AccessGrantStatus,
+    grant: &Grant,
+    standing: &Standing,
+    bindings: Vec<String>,
+    now: Timestamp,
+) -> AccessGrantStatus {
+    let (ready, reconciling, stalled) = match standing {
+        Standing::Active | Standing::Expired => (true, false, false),
+        Standing::OnTheWay | Standing::Overdue(_) | Standing::NamespaceTerminating => (false, true, false),
+        Standing::Stuck { .. } => (false, false, true),
+    };
+    let (reason, message) = standing.words(grant);
+    let message = visible(&message, MAX_MESSAGE);
+    let condition = |name: &str, is: bool| {
+        let status = if is { "True" } else { "False" };
+        let old = before.conditions.iter().find(|old| old.type_ == name && old.status == status);
+        Condition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.clone(),
+            // Whole seconds: that is all the API keeps.
+            last_transition_time: old.map_or_else(
+                || Time(Timestamp::from_second(now.as_second()).unwrap_or_default()),
+                |old| old.last_transition_time.clone(),
+            ),
+            observed_generation: Some(grant.generation),
+        }
+    };
+    AccessGrantStatus {
+        observed_generation: grant.generation,
+        phase: Some(standing.phase().to_owned()),
+        conditions: vec![
+            condition("Ready", ready),
+            condition("Reconciling", reconciling),
+            condition("Stalled", stalled),
+        ],
+        bindings,
+        unknown: grant.meaning.unknown.clone(),
+        unbound: grant.meaning.unbound.clone(),
+    }
+}
