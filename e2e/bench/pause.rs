@@ -31,8 +31,8 @@ pub(super) fn run(scenario: &Scenario) -> Result<(), Box<dyn Error>> {
         }
     }
     scenario.delete("pausing")?;
-    print("kubectl patch to out of Service", pauses);
-    print("kubectl patch to back in Service", resumes);
+    print("patch to out of its Service", pauses);
+    print("patch to back in its Service", resumes);
     Ok(())
 }
 
