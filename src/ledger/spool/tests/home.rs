@@ -210,7 +210,7 @@ impl Append for SlowFile {
         self.0.append(bytes)
     }
     fn sync(&mut self) -> io::Result<()> {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(std::time::Duration::from_millis(100));
         self.0.sync()
     }
     fn count_as_journal(&mut self) {
@@ -240,7 +240,7 @@ async fn syncs_for_256(disk: impl FnOnce(Os) -> Arc<dyn Disk>) -> u64 {
 async fn many_waiters_share_a_sync() {
     let here = syncs_for_256(|os| Arc::new(os)).await;
     let slow = syncs_for_256(|os| Arc::new(Slow(os))).await;
-    println!("256 concurrent records: {here} syncs of the journal on this disk, {slow} where one takes 10 ms");
+    println!("256 concurrent records: {here} syncs of the journal on this disk, {slow} where one takes 100 ms");
     assert!((1..256).contains(&here), "{here}");
     assert!((1..=32).contains(&slow), "{slow}");
 }
