@@ -57,3 +57,11 @@ fn values_that_make_no_sense_are_refused_by_the_chart() {
         assert!(error.contains(sentence), "{values:?}: {error}");
     }
 }
+
+#[test]
+fn berth_may_bind_roles_only_where_policies_ask_whoever_grants_them() {
+    let Some(_) = ground("the right to bind") else { return };
+    let binds = |values: &[&str]| template("schema-form", "schema-valid", values).unwrap().contains("verbs: [bind]");
+    assert!(binds(&[]));
+    assert!(!binds(&["policies.enabled=false"]), "a grant's author is asked by nobody, and Berth gives all the same");
+}
