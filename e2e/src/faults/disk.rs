@@ -59,7 +59,10 @@ impl Disk {
 
     /// There is room again.
     pub fn free(&self) -> Result<(), Error> {
-        fs::remove_file(self.filler()).map_err(|source| Error::Start { command: "freeing a disk".to_owned(), source })
+        // ext4 gives blocks back with the commit of its journal.
+        fs::remove_file(self.filler())
+            .and_then(|()| File::open(&self.at)?.sync_all())
+            .map_err(|source| Error::Start { command: "freeing a disk".to_owned(), source })
     }
 
     /// Every request fails from now on, until [`mend`](Self::mend).
@@ -103,8 +106,8 @@ fn run(command: &mut Command) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn write(at: &Path) -> io::Result<()> {
-        let mut file = File::create(at.join("a"))?;
+    fn write(at: &Path, name: &str) -> io::Result<()> {
+        let mut file = File::create(at.join(name))?;
         file.write_all(&[1; 64 << 10])?;
         file.sync_all()
     }
@@ -118,13 +121,13 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let at = folder.path().join("spool");
         let disk = Disk::mount(&at, 16).unwrap();
-        write(&at).unwrap();
+        write(&at, "a").unwrap();
         disk.fill().unwrap();
-        assert_eq!(write(&at).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(write(&at, "b").unwrap_err().kind(), io::ErrorKind::StorageFull);
         disk.free().unwrap();
-        write(&at).unwrap();
+        write(&at, "b").unwrap();
         disk.pull_out().unwrap();
-        assert_eq!(write(&at).unwrap_err().raw_os_error(), Some(5));
+        assert_eq!(write(&at, "c").unwrap_err().raw_os_error(), Some(5));
         disk.mend().unwrap();
         assert_eq!(fs::read(at.join("a")).unwrap(), [1; 64 << 10]);
         drop(disk);
