@@ -118,6 +118,10 @@ mod tests {
             eprintln!("not tried: mounting takes root");
             return;
         }
+        if !Path::new("/dev/loop-control").exists() {
+            eprintln!("not tried: this kernel has no loop devices");
+            return;
+        }
         let folder = TempDir::new().unwrap();
         let at = folder.path().join("spool");
         let disk = Disk::mount(&at, 16).unwrap();
