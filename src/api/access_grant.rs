@@ -10,6 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Access in one namespace that ends by itself.
+///
+/// In no category: `kubectl get berth` has to work for whoever may see services, and those who edit them see no grants, as
+/// they see no RoleBindings.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "berth.dev",
@@ -17,7 +20,6 @@ use serde::{Deserialize, Serialize};
     kind = "AccessGrant",
     plural = "accessgrants",
     shortname = "ag",
-    category = "berth",
     namespaced,
     status = "AccessGrantStatus",
     derive = "PartialEq",
