@@ -10,9 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Access in one namespace that ends by itself.
-///
-/// In no category: `kubectl get berth` has to work for whoever may see services, and those who edit them see no grants, as
-/// they see no RoleBindings.
+// In no category: `kubectl get berth` has to work for whoever may see services, and those who edit them see no grants, as
+// they see no RoleBindings.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "berth.dev",
