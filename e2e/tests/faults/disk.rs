@@ -82,7 +82,7 @@ fn a_disk_that_is_full_or_gone_while_the_database_is_away_loses_nothing() {
     t.stand.database.fair();
     for object in &lives {
         t.until_told(object);
-        t.is_the_story(object);
+        t.shows_the_story(object);
     }
     t.settled();
     t.report(8, u64::try_from(lives.len()).unwrap(), 2, took_full.max(took_gone)).print().unwrap();
@@ -140,7 +140,7 @@ fn with_every_home_gone_nothing_is_shown_that_is_not_durable_and_children_are_lo
     t.s.user.run(&["delete", "tc", SERVICE, "--wait=false"]).unwrap();
     t.until_gone(SERVICE);
     t.until_told(&object);
-    t.is_the_story(&object);
+    t.shows_the_story(&object);
     let stored =
         column("SELECT sequence FROM berth.container_status_history WHERE uid = :'uid'", &[("uid", uid(&object))]);
     let stored: BTreeSet<u64> = stored.unwrap().iter().map(|number| number.parse().unwrap()).collect();

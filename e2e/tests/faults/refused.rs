@@ -81,7 +81,7 @@ fn a_write_that_is_refused_once_or_ten_times_is_made_all_the_same() {
     );
     for object in made["items"].as_array().unwrap() {
         t.until_told(object);
-        t.is_the_story(object);
+        t.shows_the_story(object);
     }
     assert_eq!(t.stand.api.waiting(), 0, "each refusal came true");
     let struck = t.stand.api.counts().faults;

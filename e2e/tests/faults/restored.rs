@@ -42,7 +42,7 @@ fn a_database_that_lost_its_last_minutes_gets_them_back_from_the_tail() {
         .unwrap();
     for object in &lives {
         t.until_told(object);
-        t.is_the_story(object);
+        t.shows_the_story(object);
     }
     assert_eq!(hops(uid(&witness)).unwrap(), known, "of an object to which nothing happened since");
     let metrics = process.get("/metrics").unwrap();
@@ -97,13 +97,13 @@ fn an_api_server_that_is_restored_gets_both_its_branches_kept_and_named() {
         t.s.admin.wait_for("the rewind is in the chain", Duration::from_secs(60), rewound).unwrap();
     }
     assert_eq!(hops(uid(&untouched)).unwrap(), before[2], "of an object to which nothing happened since the copy");
-    t.is_the_story(&unheard_of);
+    t.shows_the_story(&unheard_of);
     t.s.user.run(&["delete", "tc", "--all", "--wait=false"]).unwrap();
     for (name, object) in [("changed", &changed), ("ended", &ended), ("untouched", &untouched)] {
         t.until_gone(name);
         t.until_told(object);
     }
-    t.is_the_story(&untouched);
+    t.shows_the_story(&untouched);
     t.settled();
     t.report(16, 4, 1, took).print().unwrap();
 }

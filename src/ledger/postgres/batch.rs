@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::oneshot;
 
 use super::{
-    bounds::{CALL, timed_out},
+    bounds::bounded,
     failure::Failure,
     heads::{self, Advanced, HeadRow, Link, Reach, Standing},
     history,
@@ -98,7 +98,7 @@ pub(super) async fn commit(
     mode: Mode,
     items: &[Item],
 ) -> Result<Done, Failure> {
-    bounded(async {
+    bounded(DOING, async {
         let parts = Parts::of(items);
         let mut transaction = begin(pool).await?;
         let (standings, mut added) = match mode {
@@ -138,7 +138,7 @@ pub(super) async fn move_heads(
     marks: &mut Marks,
     links: &[Link],
 ) -> Result<Moved, Failure> {
-    bounded(async {
+    bounded(DOING, async {
         let mut transaction = begin(pool).await?;
         let Advanced { standings, moved: mut ends } = heads::advance(&mut transaction, links, Reach::NoEnding).await?;
         let mut passed = passed(&standings);
@@ -151,13 +151,6 @@ pub(super) async fn move_heads(
         Ok(Moved { ends, passed })
     })
     .await
-}
-
-async fn bounded<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match tokio::time::timeout(CALL, work).await {
-        Ok(done) => done,
-        Err(_) => Err(timed_out(DOING).into()),
-    }
 }
 
 async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Failure> {

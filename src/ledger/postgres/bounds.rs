@@ -15,8 +15,16 @@ pub(super) async fn within<T>(
     doing: &'static str,
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, Failure> {
+    bounded(doing, async { work.await.map_err(|error| Failure::new(doing, error)) }).await
+}
+
+/// The same for several calls together, which say themselves what went wrong.
+pub(super) async fn bounded<T>(
+    doing: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     match tokio::time::timeout(CALL, work).await {
-        Ok(done) => done.map_err(|error| Failure::new(doing, error)),
+        Ok(done) => done,
         Err(_) => Err(timed_out(doing).into()),
     }
 }

@@ -6,7 +6,7 @@
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{
-    bounds::{CALL, timed_out},
+    bounds::bounded,
     failure::Failure,
     heads::{self, Key, Link},
 };
@@ -22,7 +22,7 @@ pub(super) async fn put(
     to: Head,
     closed_epoch: Option<u64>,
 ) -> Result<bool, LedgerError> {
-    bounded(async {
+    bounded(DOING, async {
         let mut transaction = pool.begin().await.map_err(failed)?;
         let moved = match from {
             Some(from) => replace(&mut transaction, chain, from, to, closed_epoch).await.map_err(failed)?,
@@ -39,6 +39,7 @@ pub(super) async fn put(
         Ok(moved)
     })
     .await
+    .map_err(|failure| failure.into_error(DOING))
 }
 
 async fn replace(
@@ -110,7 +111,7 @@ async fn follow(connection: &mut PgConnection, (cluster, uid): Key) -> Result<()
 
 /// Closes the head where it stands.
 pub(super) async fn close(pool: &PgPool, (cluster, uid): Key, terminal: Head, epoch: u64) -> Result<bool, LedgerError> {
-    bounded(async {
+    bounded(DOING, async {
         let closed = sqlx::query(
             "UPDATE berth.ledger_heads SET closed_epoch = $5
              WHERE cluster_id = $1 AND uid = $2 AND sequence = $3 AND hash = $4",
@@ -126,13 +127,7 @@ pub(super) async fn close(pool: &PgPool, (cluster, uid): Key, terminal: Head, ep
         Ok(closed.rows_affected() == 1)
     })
     .await
-}
-
-async fn bounded(work: impl Future<Output = Result<bool, Failure>>) -> Result<bool, LedgerError> {
-    match tokio::time::timeout(CALL, work).await {
-        Ok(done) => done.map_err(|failure| failure.into_error(DOING)),
-        Err(_) => Err(timed_out(DOING)),
-    }
+    .map_err(|failure| failure.into_error(DOING))
 }
 
 fn failed(error: sqlx::Error) -> Failure {

@@ -7,7 +7,7 @@ use std::{sync::atomic::Ordering, time::Instant};
 use super::{
     super::{
         batch::{self, Item, Mode, Moved},
-        bounds::{CALL, timed_out},
+        bounds::bounded,
         failure::Failure,
         heads::Link,
         import::{Import, Next},
@@ -110,14 +110,12 @@ impl Writer {
     async fn follow(&mut self, ends: &[present::Followed]) -> Result<(), LedgerError> {
         const DOING: &str = "bringing the present up to its chain";
         let pool = self.way.pool();
-        let work = async {
+        let done = bounded(DOING, async {
             let mut connection = pool.acquire().await.map_err(|error| Failure::new(DOING, error))?;
             present::follow(&mut connection, ends).await
-        };
-        let done = match tokio::time::timeout(CALL, work).await {
-            Ok(done) => done.map_err(|failure| failure.into_error(DOING)),
-            Err(_) => Err(timed_out(DOING)),
-        };
+        })
+        .await
+        .map_err(|failure| failure.into_error(DOING));
         self.breaker.judge(done)
     }
 }

@@ -29,6 +29,12 @@ struct Failing {
 }
 
 impl Failing {
+    /// A disk that works until its `left` is set; then it fails so many times.
+    fn new(what: What, error: i32, short: bool, fails: i64) -> Self {
+        let (left, fails) = (Arc::new(AtomicI64::new(i64::MAX)), Arc::new(AtomicI64::new(fails)));
+        Self { os: Os::default(), left, fails, what, error, short }
+    }
+
     fn check(&self, what: What) -> io::Result<()> {
         let hit = self.what == What::All || self.what == what;
         if hit && self.left.fetch_sub(1, Ordering::SeqCst) <= 0 && self.fails.fetch_sub(1, Ordering::SeqCst) > 0 {
@@ -96,14 +102,7 @@ const EROFS: i32 = 30;
 async fn survives(what: What, error: i32, short: bool, left: i64, fails: i64, home: bool) -> u64 {
     let case = format!("{what:?}, error {error}, short {short}, at {left} for {fails}, home {home}");
     let dir = dir();
-    let disk = Failing {
-        os: Os::default(),
-        left: Arc::new(AtomicI64::new(i64::MAX)),
-        fails: Arc::new(AtomicI64::new(fails)),
-        what,
-        error,
-        short,
-    };
+    let disk = Failing::new(what, error, short, fails);
     let limits = Limits { segment_bytes: 6 << 10, ..SHORT };
     let spool = Spool::open_on(Arc::new(disk.clone()), Arc::default(), dir.path(), "berth-0", limits).unwrap();
     disk.left.store(left, Ordering::SeqCst);
@@ -156,14 +155,7 @@ async fn survives(what: What, error: i32, short: bool, left: i64, fails: i64, ho
 #[tokio::test]
 async fn a_disk_that_works_again_is_taken_to_although_nobody_asks() {
     let dir = dir();
-    let disk = Failing {
-        os: Os::default(),
-        left: Arc::new(AtomicI64::new(i64::MAX)),
-        fails: Arc::new(AtomicI64::new(i64::MAX)),
-        what: What::All,
-        error: 28,
-        short: true,
-    };
+    let disk = Failing::new(What::All, ENOSPC, true, i64::MAX);
     let spool = Spool::open_on(Arc::new(disk.clone()), Arc::default(), dir.path(), "berth-0", SHORT).unwrap();
     disk.left.store(0, Ordering::SeqCst);
     spool.keep(Sample::new(1).step()).await.unwrap_err();
@@ -209,14 +201,7 @@ async fn a_disk_that_is_full_or_read_only_for_a_while_loses_nothing_and_the_jour
 #[tokio::test]
 async fn everyone_who_waits_gets_the_error_and_the_tail_says_what_it_lost() {
     let dir = dir();
-    let disk = Failing {
-        os: Os::default(),
-        left: Arc::new(AtomicI64::new(i64::MAX)),
-        fails: Arc::new(AtomicI64::new(i64::MAX)),
-        what: What::All,
-        error: EIO,
-        short: false,
-    };
+    let disk = Failing::new(What::All, EIO, false, i64::MAX);
     let spool = Spool::open_on(Arc::new(disk.clone()), Arc::default(), dir.path(), "berth-0", SHORT).unwrap();
     let mut sample = Sample::new(1);
     spool.keep(sample.step()).await.unwrap();
@@ -244,14 +229,7 @@ async fn everyone_who_waits_gets_the_error_and_the_tail_says_what_it_lost() {
 #[tokio::test]
 async fn a_journal_that_cannot_be_trimmed_or_noted_is_written_all_the_same() {
     let dir = dir();
-    let disk = Failing {
-        os: Os::default(),
-        left: Arc::new(AtomicI64::new(i64::MAX)),
-        fails: Arc::new(AtomicI64::new(0)),
-        what: What::Writes,
-        error: EROFS,
-        short: false,
-    };
+    let disk = Failing::new(What::Writes, EROFS, false, 0);
     let limits = Limits { tail_bytes: 0, ..SHORT };
     let spool = Spool::open_on(Arc::new(disk.clone()), Arc::default(), dir.path(), "berth-0", limits).unwrap();
     let mut sample = Sample::new(1);
