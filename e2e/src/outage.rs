@@ -4,6 +4,7 @@
 //! and the whole database put back to a [`Backup`]. Must never: touch a single record.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -146,17 +147,34 @@ fn slow_down(ended: &Receiver<()>) {
 
 /// Sends a signal to every process of the server: they all work in its data folder.
 fn signal(name: &str) -> Result<(), Error> {
-    let data = state()?.join("postgres/data");
-    let works_there = |process: &Path| fs::read_link(process.join("cwd")).is_ok_and(|folder| folder == data);
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let ids: Vec<String> = processes
-        .filter(|process| works_there(process))
-        .filter_map(|process| Some(process.file_name()?.to_str()?.to_owned()))
-        .collect();
-    if ids.is_empty() {
-        return Ok(());
+    signal_all_in(&state()?.join("postgres/data"), name)
+}
+
+/// Until a look finds nobody who has not been told: a server starts and ends processes of its own accord meanwhile.
+fn signal_all_in(folder: &Path, name: &str) -> Result<(), Error> {
+    let mut told = BTreeSet::new();
+    loop {
+        let new: Vec<String> = working_in(folder).filter(|id| !told.contains(id)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for id in new {
+            let sent = kubectl::run(Command::new("kill").args([&format!("-{name}"), &id]), "");
+            // One that ended by itself just before is no failure.
+            if working_in(folder).any(|other| other == id) {
+                sent?;
+            }
+            told.insert(id);
+        }
     }
-    kubectl::run(Command::new("kill").arg(format!("-{name}")).args(ids), "").map(drop)
+}
+
+/// The ids of the processes that work in this folder, as all of a server's do in its data folder.
+fn working_in(folder: &Path) -> impl Iterator<Item = String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(move |process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
+        .filter_map(|process| process.file_name().into_string().ok())
 }
 
 /// Open connections go on as they were: they are ended.
@@ -200,4 +218,24 @@ fn tell(url: &str, statement: &str) -> Result<(), Error> {
     let mut command = Command::new("psql");
     command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]).arg(url);
     kubectl::run(&mut command, &format!("{statement};\n")).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_come_and_go_meanwhile_hinder_no_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        // It ends with its folder, so that a test which failed leaves nothing behind.
+        let busy = "while test -d $PWD; do /bin/true; done";
+        let mut server = Command::new("sh").args(["-c", busy]).current_dir(folder.path()).spawn().unwrap();
+        for _ in 0..100 {
+            signal_all_in(folder.path(), "STOP").unwrap();
+            signal_all_in(folder.path(), "CONT").unwrap();
+        }
+        signal_all_in(folder.path(), "KILL").unwrap();
+        assert_eq!(working_in(folder.path()).count(), 0);
+        assert!(!server.wait().unwrap().success());
+    }
 }
