@@ -1,7 +1,7 @@
 //! The cluster's database, made unavailable in the ways that databases are, and put back.
 //!
 //! Owns: what is done to the server's processes and to the operator's role, which is undone when an [`Outage`] is dropped;
-//! and the whole database put back to a [`Backup`]. Must never: touch a single record.
+//! and the whole database put back to a [`Backup`], or [`Aside`]. Must never: touch a single record.
 
 use std::{
     collections::BTreeSet,
@@ -198,6 +198,29 @@ impl Backup {
     /// Puts it in the place of the database.
     pub fn restore(self) -> Result<(), Error> {
         beside(&format!("{ALONE};\nDROP DATABASE berth WITH (FORCE);\nALTER DATABASE berth_backup RENAME TO berth"))
+    }
+}
+
+/// An empty database in the place of the one that is there, which is back when this is dropped.
+#[derive(Debug)]
+pub struct Aside(());
+
+impl Aside {
+    /// Puts the database aside. In the empty one the operator's role may make its schema.
+    pub fn put() -> Result<Self, Error> {
+        let grant = format!("GRANT CREATE, CONNECT, TEMPORARY ON DATABASE berth TO {ROLE}");
+        beside(&format!("{ALONE};\nALTER DATABASE berth RENAME TO berth_aside;\nCREATE DATABASE berth;\n{grant}"))
+            .map(|()| Self(()))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let back = "DROP DATABASE berth WITH (FORCE);\nALTER DATABASE berth_aside RENAME TO berth;
+            ALTER DATABASE berth ALLOW_CONNECTIONS true";
+        if let Err(error) = beside(back) {
+            eprintln!("the database is still aside, as berth_aside: {error}");
+        }
     }
 }
 

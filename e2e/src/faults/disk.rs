@@ -1,13 +1,17 @@
-//! A disk of its own for a spool: a file system in an image, which can be filled up and broken off.
+//! A disk of its own for a spool: a file system in an image, which can be filled up, slowed down and broken off.
 //!
 //! Owns: the image and its mount, which are gone when this is dropped. Must never: pretend; what the operator meets is
-//! what the kernel's own ext4 answers on a full disk and on one whose device is gone (ENOSPC, short writes, EIO).
+//! what the kernel's own ext4 answers on a full disk, on one whose device is gone and on one that it has made read-only
+//! after an error (ENOSPC, short writes, EIO, EROFS).
 
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -70,14 +74,31 @@ impl Disk {
         run(Command::new("python3").args(["-c", PULL_OUT]).arg(&self.at))
     }
 
+    /// The kernel meets an error on it, and takes no more writes until [`mend`](Self::mend): ext4's `errors=remount-ro`.
+    pub fn remount_read_only(&self) -> Result<(), Error> {
+        let device = kubectl::run(Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(&self.at), "")?;
+        let trigger =
+            Path::new("/sys/fs/ext4").join(device.trim().trim_start_matches("/dev/")).join("trigger_fs_error");
+        fs::write(&trigger, "1").map_err(|source| Error::Start { command: trigger.display().to_string(), source })
+    }
+
+    /// Writes and syncs wait until it goes on, which it does for `work` of every `work` and `rest`, until this is dropped.
+    pub fn slow_down(&self, work: Duration, rest: Duration) -> Slow {
+        let (sender, ended) = mpsc::channel();
+        let at = self.at.clone();
+        Slow { running: Some((sender, thread::spawn(move || stop_and_go(&at, work, rest, &ended)))) }
+    }
+
     /// As a node that comes back: nobody may use the disk. What was not synced is not on it.
     pub fn mend(&self) -> Result<(), Error> {
         run(Command::new("umount").arg(&self.at))?;
+        // 1: there was something to repair, and it is.
+        run(Command::new("sh").args(["-c", "fsck.ext4 -p \"$1\" || [ $? -eq 1 ]", "fsck"]).arg(self.file()))?;
         self.attach()
     }
 
     fn attach(&self) -> Result<(), Error> {
-        run(Command::new("mount").args(["-o", "loop"]).arg(self.file()).arg(&self.at))
+        run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(self.file()).arg(&self.at))
     }
 
     fn file(&self) -> PathBuf {
@@ -98,13 +119,46 @@ impl Drop for Disk {
     }
 }
 
+/// A disk that is slow, until this is dropped.
+#[derive(Debug)]
+pub struct Slow {
+    running: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = self.running.take() {
+            drop(sender);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stop_and_go(at: &Path, work: Duration, rest: Duration, ended: &Receiver<()>) {
+    let goes_on = |wait| matches!(ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
+    let told = |flag| {
+        run(Command::new("fsfreeze").arg(flag).arg(at))
+            .unwrap_or_else(|error| eprintln!("the disk is not as slow as it should be: {error}"));
+    };
+    let mut slow = true;
+    while slow {
+        told("--freeze");
+        slow = goes_on(rest);
+        told("--unfreeze");
+        slow = slow && goes_on(work);
+    }
+}
+
 fn run(command: &mut Command) -> Result<(), Error> {
     kubectl::run(command, "").map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::faults::wait_until;
 
     fn write(at: &Path, name: &str) -> io::Result<()> {
         let mut file = File::create(at.join(name))?;
@@ -113,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_full_and_free_and_gone_and_back() {
+    fn a_disk_is_full_and_free_and_gone_and_back_and_slow() {
         if kubectl::run(Command::new("id").arg("-u"), "").unwrap().trim() != "0" {
             eprintln!("not tried: mounting takes root");
             return;
@@ -134,6 +188,17 @@ mod tests {
         assert_eq!(write(&at, "c").unwrap_err().raw_os_error(), Some(5));
         disk.mend().unwrap();
         assert_eq!(fs::read(at.join("a")).unwrap(), [1; 64 << 10]);
+        disk.remount_read_only().unwrap();
+        assert_eq!(write(&at, "c").unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        disk.mend().unwrap();
+        let slow = disk.slow_down(Duration::from_millis(1), Duration::from_millis(300));
+        let waited = || {
+            let began = Instant::now();
+            write(&at, "d").unwrap();
+            began.elapsed() > Duration::from_millis(100)
+        };
+        assert!(wait_until(Duration::from_secs(30), waited), "no write ever waited");
+        drop(slow);
         drop(disk);
         assert!(!at.join("a").exists(), "still mounted");
     }

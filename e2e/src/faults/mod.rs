@@ -6,6 +6,7 @@
 //! The proxies run on a runtime of their own, so that tests need none; every method answers at once, in async code too.
 
 pub mod api;
+pub mod clock;
 pub mod control;
 pub mod database;
 pub mod disk;

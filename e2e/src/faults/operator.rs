@@ -7,6 +7,7 @@
 //! All of it is inside the cluster's network namespace, and so has the test to be: `e2e/faults/behind` sees to that.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -72,13 +73,18 @@ impl Stand {
 
     /// The same without waiting: behind a proxy that is broken, or as a replica that waits.
     pub fn start_unready(&self, name: &str) -> Result<Process, Error> {
-        let program = install::program()?;
+        self.start_other(name, &install::program()?, &[])
+    }
+
+    /// Another program than the one that was built of this checkout, or with more in its environment; without waiting.
+    pub fn start_other(&self, name: &str, program: &Path, more: &[(&str, OsString)]) -> Result<Process, Error> {
         let start = |source| Error::Start { command: program.display().to_string(), source };
         let listen = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).map_err(start)?;
         let log = File::options().create(true).append(true).open(self.log_file(name)).map_err(start)?;
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command
             .arg("run")
+            .envs(more.iter().map(|(name, value)| (name, value)))
             .env("KUBECONFIG", self.kubeconfig())
             .env("DATABASE_URL", self.database.url("berth_operator", "berth"))
             .env("BERTH_SPOOL_DIR", self.spool(name))
@@ -115,7 +121,12 @@ impl Stand {
     /// A command of `berth` as the operator's own, through the database's proxy: its URL has no password that the command
     /// line of an error could show.
     pub fn berth(&self, arguments: &[&str]) -> Result<String, Error> {
-        let mut command = Command::new(install::program()?);
+        self.berth_of(&install::program()?, arguments)
+    }
+
+    /// The same of another version.
+    pub fn berth_of(&self, program: &Path, arguments: &[&str]) -> Result<String, Error> {
+        let mut command = Command::new(program);
         command.args(arguments).env("DATABASE_URL", self.database.url("berth_operator", "berth"));
         command.env("POD_NAMESPACE", NAMESPACE).env("RUST_LOG", "error");
         kubectl::run(&mut command, "").map_err(|error| match error {

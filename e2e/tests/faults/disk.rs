@@ -11,6 +11,7 @@ use berth_e2e::{
         api::{Act, Rule},
         database::Weather,
         disk::Disk,
+        operator::Process,
     },
     objects::{Tenant, condition, reason},
     scenario::{is_ready, uid},
@@ -47,7 +48,7 @@ fn live_in_the_status(t: &Theatre, name: &str) -> Value {
 }
 
 #[test]
-fn a_disk_that_is_full_or_gone_while_the_database_is_away_loses_nothing() {
+fn a_disk_that_is_full_or_gone_or_slow_while_the_database_is_away_loses_nothing() {
     let Some(t) = theatre("disk") else { return };
     let disk = Disk::mount(&t.stand.spool(NAME), SIZE).unwrap();
     let process = t.stand.start(NAME).unwrap();
@@ -73,19 +74,34 @@ fn a_disk_that_is_full_or_gone_while_the_database_is_away_loses_nothing() {
     let metrics = process.get("/metrics").unwrap();
     let poisonings = metrics.lines().find_map(|line| line.strip_prefix("berth_spool_poisonings_total "));
     assert!(poisonings.is_some_and(|count| count != "0"), "no alarm: {poisonings:?}");
-    // As after a node's repair: what was acknowledged is on it.
-    process.kill().unwrap();
-    t.stand.free_lease().unwrap();
-    disk.mend().unwrap();
-    let process = t.stand.start(NAME).unwrap();
+    let repaired = |process: Process| {
+        // As after a node's repair: what was acknowledged is on it.
+        process.kill().unwrap();
+        t.stand.free_lease().unwrap();
+        disk.mend().unwrap();
+        t.stand.start(NAME).unwrap()
+    };
+    let process = repaired(process);
     lives.push(t.live("mended"));
+    disk.remount_read_only().unwrap();
+    let (read_only, took_read_only) = timed(|| live_in_the_status(&t, "read-only"));
+    lives.push(read_only);
+    assert!(!t.stand.lines(NAME, "Read-only file system").is_empty(), "a read-only disk is said to be one");
+    let process = repaired(process);
+    lives.push(t.live("mended-again"));
+    // Each sync waits for seconds: what it is too slow for is carried by the status, which waits for nothing.
+    let slow = disk.slow_down(Duration::from_millis(200), Duration::from_secs(4));
+    let (_, took_slow) = timed(|| lives.extend((0..5).map(|n| t.live(&format!("slow-{n}")))));
+    drop(slow);
+    lives.push(t.live("fast-again"));
     t.stand.database.fair();
     for object in &lives {
         t.until_told(object);
         t.shows_the_story(object);
     }
     t.settled();
-    t.report(8, u64::try_from(lives.len()).unwrap(), 2, took_full.max(took_gone)).print().unwrap();
+    let longest = took_full.max(took_gone).max(took_read_only).max(took_slow / 5);
+    t.report(8, u64::try_from(lives.len()).unwrap(), 4, longest).print().unwrap();
     drop(process);
 }
 

@@ -1,16 +1,18 @@
-//! Row 12: a leader stands still past its Lease while another writes, and goes on; the Lease is deleted under it.
+//! Row 12: a leader stands still past its Lease while another writes, and goes on; the Lease is deleted under it; its clock
+//! is an hour off, either way.
 //!
-//! Owns: two processes over one cluster. Must never: move a clock (the simulated level does).
+//! Owns: two processes over one cluster. Must never: let a round pass in which the other one has not written.
 
 use std::time::Duration;
 
 use berth_e2e::{
     faults::{
         api::{Act, Rule},
+        clock::Clock,
         operator::LEASE,
         wait_until,
     },
-    install::NAMESPACE,
+    install::{self, NAMESPACE},
     kubectl::Kubectl,
     objects::Tenant,
     scenario::is_ready,
@@ -72,4 +74,56 @@ fn a_leader_that_stood_still_leaves_one_line() {
     t.settled();
     let runs = u64::try_from(lives.len()).unwrap();
     t.report(12, runs, 2 * ROUNDS, Duration::ZERO).print().unwrap();
+}
+
+#[test]
+fn a_leader_whose_clock_is_an_hour_off_leaves_one_line() {
+    const HOUR: i64 = 3_600;
+    let Some(t) = theatre("clock") else { return };
+    let clock = Clock::new().unwrap();
+    let leads = |name: &str| wait_until(TAKEN, || t.stand.leader().is_ok_and(|leader| leader.starts_with(name)));
+    let mut lives = Vec::new();
+    let witness = t.s.apply(&Tenant::named("witness").simulated().with("drainSeconds", 0)).unwrap();
+    for (round, hours) in (0..ROUNDS).zip([1, -1].into_iter().cycle()) {
+        // It begins right, and its clock is moved while it leads; one whose clock is right waits beside it.
+        clock.is_off_by(0).unwrap();
+        let odd = t.stand.start_other(NAME, &install::program().unwrap(), &clock.environment()).unwrap();
+        assert!(leads(NAME));
+        let mut right = t.stand.start_unready(OTHER).unwrap();
+        lives.push(t.live(&format!("right-{round}")));
+        clock.is_off_by(hours * HOUR).unwrap();
+        lives.push(t.live(&format!("moved-{round}")));
+        let leader = t.stand.leader().unwrap();
+        assert!(leader.starts_with(NAME), "taken from a leader whose clock was {hours} h off: {leader}");
+        // And with a change under way, the other one goes on where it ended.
+        let name = format!("left-{round}");
+        let object = t.s.apply(&Tenant::named(&name).simulated().with("drainSeconds", 0)).unwrap();
+        t.until(&name, |object| is_ready(object, "Running"));
+        t.stand.api.rule(Rule::once("PATCH", &format!("tenantcontainers/{name}/status?"), Act::StallAfter));
+        t.s.change(&name, &json!({"desiredState": "Stopped"})).unwrap();
+        assert!(t.stand.api.until_struck(TAKEN));
+        odd.kill().unwrap();
+        t.stand.api.fair();
+        assert!(leads(OTHER), "nobody took over from a leader whose clock was {hours} h off");
+        t.until(&name, |object| is_ready(object, "Stopped"));
+        t.s.change("witness", &json!({"replicas": 1 + round % 2})).unwrap();
+        t.until("witness", |object| is_ready(object, "Running"));
+        t.s.user.run(&["delete", "tc", &name, "--wait=false"]).unwrap();
+        t.until_gone(&name);
+        lives.push(object);
+        assert!(right.runs());
+        right.kill().unwrap();
+        t.stand.free_lease().unwrap();
+    }
+    let _right = t.stand.start(NAME).unwrap();
+    t.s.user.run(&["delete", "tc", "witness", "--wait=false"]).unwrap();
+    t.until_gone("witness");
+    lives.push(witness);
+    for object in &lives {
+        t.until_told(object);
+        t.is_the_story(object);
+    }
+    t.settled();
+    let runs = u64::try_from(lives.len()).unwrap();
+    t.report(12, runs, 3 * ROUNDS, Duration::ZERO).print().unwrap();
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
+mod children;
 mod database;
 mod disk;
 mod killed;
@@ -12,4 +13,5 @@ mod life;
 mod random;
 mod refused;
 mod restored;
+mod versions;
 mod watches;
