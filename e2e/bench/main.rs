@@ -4,12 +4,13 @@
 //!    another, on the real node. And Berth's own share of that: for each pass, from the event that it answers to its
 //!    end, added up over all passes until the service runs, from the operator's log.
 //! 2. Two hundred services at once on simulated nodes: time, passes, memory.
-//! 3. The same services while the database is there, is killed, stands still, is slow and takes no writes, in turn: what a
-//!    pass takes; and what the ledger adds to their deletion ([`outage`]).
+//! 3. The same services while the database is there and while it is unavailable, in six ways, in turn: what a pass takes, and
+//!    whether that keeps the promise; and what the ledger adds to their deletion ([`outage`]).
 //!
 //! 4. How long a service takes to leave its Service when it is paused, and to come back: twenty times ([`pause`]).
 //!
-//! `PART=pause` does only that. `PART=deletions`, or the name of an outage, does only that of the third, and the scale that it needs.
+//! `PART=pause` does only that. `PART=outages`, `PART=deletions`, or the name of an outage, does only that of the third, and the
+//! scale that it needs.
 
 use std::{
     collections::BTreeMap,

@@ -23,14 +23,25 @@ use serde_json::Value;
 /// Restarts of every service in one phase. A status has 32 slots.
 const ROUNDS: usize = 8;
 
-const OUTAGES: [(&str, Kind); 4] =
-    [("killed", Kind::Killed), ("standing still", Kind::Frozen), ("slow", Kind::Slow), ("read-only", Kind::ReadOnly)];
+const OUTAGES: [(&str, Kind); 6] = [
+    ("killed", Kind::Killed),
+    ("standing still", Kind::Frozen),
+    ("slow", Kind::Slow),
+    ("read-only", Kind::ReadOnly),
+    ("out of connections", Kind::Crowded),
+    ("wrong password", Kind::WrongPassword),
+];
 
-/// Runs the phases and prints what they took; only those of `part`, where it names any.
+/// What the p99 of an outage may be of the largest healthy one, which has the spread of healthy against healthy in it.
+const PROMISED: f64 = 1.1;
+
+/// Runs the phases and prints what they took; only those of `part`, where it names any. An error where a promise is broken.
 pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<(), Box<dyn Error>> {
     let log = Followed::begin()?;
-    let mut healthy: Vec<Vec<u64>> = vec![];
-    let outages = OUTAGES.into_iter().filter(|(name, _)| part.is_empty() || part.contains(name));
+    let (mut healthy, mut outages_p99): (Vec<u64>, Vec<(&str, u64)>) = (vec![], vec![]);
+    let mut counted = 0;
+    let wanted = |name: &str| matches!(part, "" | "outages") || part.contains(name);
+    let outages = OUTAGES.into_iter().filter(|(name, _)| wanted(name));
     let phases = outages.flat_map(|(name, kind)| [("healthy", None), (name, Some(kind))]);
     for (name, kind) in phases.chain((part != "deletions").then_some(("healthy", None))) {
         log.forget();
@@ -41,16 +52,18 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
         }
         let passes = log.numbers("pass", "pass_us", services * ROUNDS)?;
         print(&format!("a pass, database {name}"), &passes, services * ROUNDS);
+        counted += passes.len();
+        let p99 = percentile(&passes, 99);
         if let Some(outage) = outage {
             outage.over()?;
             settled(scenario)?;
+            outages_p99.push((name, p99));
         } else {
-            healthy.push(passes);
+            healthy.push(p99);
         }
     }
-    let p99: Vec<u64> = healthy.iter().map(|passes| percentile(passes, 99)).collect();
-    println!("healthy against healthy       p99 {p99:?} us");
-    if !part.is_empty() && !part.contains("deletions") {
+    compare(counted, &healthy, &outages_p99)?;
+    if !matches!(part, "" | "outages" | "deletions") {
         return Ok(());
     }
     log.forget();
@@ -60,6 +73,21 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
     print("deleting, database killed: the ledger's part", &added, services);
     outage.over()?;
     Ok(())
+}
+
+/// Prints how the outages' p99 compare with the healthy ones, and says which of them break the promise.
+fn compare(counted: usize, healthy: &[u64], outages: &[(&str, u64)]) -> Result<(), Box<dyn Error>> {
+    let most = healthy.iter().max().copied().unwrap_or(0);
+    println!("{counted} passes; healthy against healthy, p99 {healthy:?} us");
+    let ratio = |p99: u64| p99 as f64 / most.max(1) as f64;
+    for (name, p99) in outages {
+        println!("{name:28}  p99 {:.2} of the largest healthy one", ratio(*p99));
+    }
+    let broken: Vec<&str> = outages.iter().filter(|(_, p99)| ratio(*p99) > PROMISED).map(|(name, _)| *name).collect();
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(format!("more than {PROMISED} times the largest healthy p99 with the database {}", broken.join(", ")).into())
 }
 
 /// Restarts every service and waits until each has shown it.
