@@ -74,6 +74,8 @@ enum Home {
 
 /// How long the start waits for a database, so that what is there from the first moment is used from the first moment.
 const FIRST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 3_000 });
+/// How long the start waits for the spool's disk.
+const SPOOL_FIRST: Duration = Duration::from_millis(if cfg!(test) { 20_000 } else { 3_000 });
 
 impl Ledger {
     /// Opens it. A database that is away, or whose schema is too old, is looked for in the background; meanwhile the spool
@@ -102,11 +104,12 @@ impl Ledger {
 
     async fn beside(remote: Remote, config: &Config) -> Self {
         let beside = Beside::start(remote, config.spool.clone(), config.writer.clone(), config.budget);
-        let first = async {
-            beside.shared.shelf.tried().await;
-            beside.shared.up().await;
-        };
-        if tokio::time::timeout(FIRST, first).await.is_err() {
+        // Until it is open there is no tail, and what a database loses then is lost (rule 5): it is worth a wait of its own.
+        let tried = tokio::time::timeout(SPOOL_FIRST, beside.shared.shelf.tried()).await;
+        if tried.is_err() {
+            tracing::warn!("the spool's disk does not answer; until it does, the database's records have no copy");
+        }
+        if tokio::time::timeout(FIRST, beside.shared.up()).await.is_err() {
             tracing::warn!(
                 reason = beside.trouble().map(|error| error.reason()),
                 error = beside.trouble().map(|error| error.explain()),

@@ -193,14 +193,7 @@ impl Hand<'_> {
                 Some(other) => return Ok(Brought::InTheWay(self.trouble(self.foreign(&other), true))),
             },
         };
-        let mut manifest = self.child.manifest.clone();
-        let mut how = PatchParams::apply(names::FIELD_MANAGER);
-        if let Some(view) = &known {
-            // The uid makes it this very object or none: a namesake that came in between is not touched.
-            manifest["metadata"]["uid"] = json!(view.metadata.uid);
-            how = how.force();
-        }
-        match api.patch(&self.child.name, &how, &Patch::Apply(&manifest)).await {
+        match self.put(&api, known.as_deref()).await {
             Ok(view) => {
                 cache.left(ObjectRef::from_obj(&view), view.fields.print);
                 Ok(Brought::Written(cache.wrote(view)))
@@ -209,6 +202,35 @@ impl Hand<'_> {
                 Ok(Brought::InTheWay(self.trouble(self.refused(&status), known.is_none())))
             }
             Err(source) => Err(self.error("apply", source)),
+        }
+    }
+
+    /// Applies what Berth built. Where that is invalid together with what somebody has put into a list of ours (another port
+    /// of the same name), the lists are made ours again first: applying alone takes nobody's entries away.
+    async fn put<P>(&self, api: &Api<View<P>>, known: Option<&View<P>>) -> kube::Result<View<P>>
+    where
+        P: Project,
+        View<P>: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let mut manifest = self.child.manifest.clone();
+        let mut how = PatchParams::apply(names::FIELD_MANAGER);
+        let Some(view) = known else { return api.patch(&self.child.name, &how, &Patch::Apply(&manifest)).await };
+        // The uid makes it this very object or none: a namesake that came in between is not touched.
+        manifest["metadata"]["uid"] = json!(view.metadata.uid);
+        how = how.force();
+        let applied = api.patch(&self.child.name, &how, &Patch::Apply(&manifest)).await;
+        let Err(kube::Error::Api(refused)) = applied else { return applied };
+        if refused.code != 422 {
+            return Err(kube::Error::Api(refused));
+        }
+        let mut whole = manifest.clone();
+        whole["metadata"] = json!({"uid": view.metadata.uid});
+        let merge = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch(&self.child.name, &merge, &Patch::Merge(&whole)).await {
+            Ok(_) => api.patch(&self.child.name, &how, &Patch::Apply(&manifest)).await,
+            // Then it is what Berth built that is invalid, and that was said first.
+            Err(kube::Error::Api(_)) => Err(kube::Error::Api(refused)),
+            Err(source) => Err(source),
         }
     }
 

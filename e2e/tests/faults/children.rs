@@ -161,6 +161,10 @@ fn impostor(t: &Theatre, child: &Child, like: &str, name: &str) -> Value {
         "berth.dev/built-from": metadata["annotations"]["berth.dev/built-from"],
     }});
     copy.as_object_mut().unwrap().remove("status");
+    if child.kind == "statefulset" {
+        // Its replicas would have disks of the names of ours.
+        copy["spec"]["replicas"] = json!(0);
+    }
     for field in ["clusterIP", "clusterIPs", "volumeName"] {
         if let Some(spec) = copy["spec"].as_object_mut().filter(|spec| spec.get(field) != Some(&json!("None"))) {
             spec.remove(field);
