@@ -25,15 +25,13 @@ use crate::life::{NAME, Theatre, theatre};
 const ROUNDS: u64 = 5;
 const READY: Duration = Duration::from_secs(120);
 
-/// Which Berth is to run in the place of the one that runs.
+/// Runs this Berth in the place of the one that runs.
 fn take_turns(t: &Theatre, before: Option<Process>, program: &Path) -> Process {
     if let Some(before) = before {
         before.kill().unwrap();
         t.stand.free_lease().unwrap();
     }
-    let process = t.stand.start_other(NAME, program, &[]).unwrap();
-    process.until_ready(READY).unwrap();
-    process
+    t.stand.start_other(NAME, program, &[]).unwrap()
 }
 
 /// Lives of services, one after another, until it is enough.
@@ -58,11 +56,13 @@ fn an_older_version_and_this_one_take_turns_and_lose_nothing() {
     let _aside = Aside::put().unwrap();
     t.stand.berth_of(&older, &["migrate"]).unwrap();
     let mut process = take_turns(&t, None, &older);
+    process.until_ready(READY).unwrap();
     let witness = t.s.apply(&Tenant::named("witness").simulated().with("drainSeconds", 0)).unwrap();
     t.until("witness", |object| is_ready(object, "Running"));
     t.until_told(&t.live("before"));
 
-    // This version before its schema: it does its work, and keeps the records elsewhere until the schema is there.
+    // This version before its schema: it is not ready, so that an upgrade stops here; what it leads it looks after, and it keeps
+    // the records elsewhere until the schema is there.
     t.stand.berth_of(&newer, &["migrate", "--check"]).unwrap_err();
     process = take_turns(&t, Some(process), &newer);
     let early = t.live("early");
@@ -70,7 +70,9 @@ fn an_older_version_and_this_one_take_turns_and_lose_nothing() {
     t.until("witness", |object| {
         is_ready(object, "Running") && object["status"]["replicas"] == 2 && condition(object, "LedgerSynced") == "False"
     });
+    assert!(process.until_ready(Duration::ZERO).is_err(), "ready over an older schema");
     t.stand.berth_of(&newer, &["migrate"]).unwrap();
+    process.until_ready(READY).unwrap();
     t.until_told(&early);
     t.until("witness", |object| condition(object, "LedgerSynced") == "True");
 
@@ -80,6 +82,7 @@ fn an_older_version_and_this_one_take_turns_and_lose_nothing() {
         for round in 0..ROUNDS {
             for (program, replicas) in [(&older, 1), (&newer, 2)] {
                 process = take_turns(&t, Some(process), program);
+                process.until_ready(READY).unwrap();
                 t.s.change("witness", &json!({"replicas": replicas})).unwrap();
                 t.until("witness", |object| is_ready(object, "Running") && object["status"]["replicas"] == replicas);
                 t.live(&format!("turn-{round}-{replicas}"));
