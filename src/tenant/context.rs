@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::TenantContainer,
-    ledger::{Ledger, LedgerError, Micros, Snapshot},
+    ledger::{Ledger, LedgerError, Micros, Present, Snapshot},
     tombstone::TombstoneError,
 };
 
@@ -87,7 +87,12 @@ impl Told {
     }
 
     fn gist(snapshot: &Snapshot) -> u64 {
-        fingerprint(&(snapshot.generation, &snapshot.replicas_seen, &snapshot.namespace.labels))
+        match &snapshot.present {
+            Present::Service(service) => {
+                fingerprint(&(snapshot.generation, &service.replicas_seen, &service.namespace.labels))
+            }
+            Present::Grant(grant) => fingerprint(&(snapshot.generation, grant.access, &grant.namespace.labels)),
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     api::tenant_container::{OperationStatus, TenantContainerSpec},
-    ledger::{Actor, Draft, Entry, Head, Index, Kind, Micros, OperationOutcome, Record, Replica, Seal, Snapshot},
+    ledger::{
+        Actor, Draft, Entry, Head, Index, Kind, Micros, OperationOutcome, Present, Record, Replica, Seal, Service,
+        Snapshot,
+    },
     lifecycle::State,
 };
 
@@ -133,35 +136,37 @@ pub fn snapshot(
     let spec = &tenant.spec;
     Snapshot {
         target: tenant.target.clone(),
-        namespace: tenant.namespace.clone(),
-        tenant_org: spec.tenant_org.clone(),
-        user: spec.user.clone(),
-        service_name: spec.service_name.clone(),
-        replicas: spec.replicas,
-        cpu_millis: spec.resources.cpu.millis(),
-        memory_bytes: spec.resources.memory.units(),
-        disk_bytes: spec.resources.disk.as_ref().map_or(0, |disk| disk.units()),
-        gpu_count: spec.resources.gpu,
-        dimension: spec.vectors.as_ref().map(|vectors| vectors.dimension),
-        vector_count: spec.vectors.as_ref().and_then(|vectors| vectors.count),
-        state,
         created_at: tenant.created_at,
         observed_at: now,
         generation: tenant.generation,
         epoch,
         head,
-        spec: without_literals(spec),
-        indexes: spec
-            .indexes
-            .iter()
-            .map(|index| Index {
-                name: index.name.clone(),
-                dimension: index.dimension,
-                metric: index.metric.as_str().to_owned(),
-                declared_count: index.count,
-            })
-            .collect(),
-        replicas_seen: observed.pods.values().filter_map(|pod| replica(pod)).collect(),
+        present: Present::Service(Service {
+            namespace: tenant.namespace.clone(),
+            tenant_org: spec.tenant_org.clone(),
+            user: spec.user.clone(),
+            service_name: spec.service_name.clone(),
+            replicas: spec.replicas,
+            cpu_millis: spec.resources.cpu.millis(),
+            memory_bytes: spec.resources.memory.units(),
+            disk_bytes: spec.resources.disk.as_ref().map_or(0, |disk| disk.units()),
+            gpu_count: spec.resources.gpu,
+            dimension: spec.vectors.as_ref().map(|vectors| vectors.dimension),
+            vector_count: spec.vectors.as_ref().and_then(|vectors| vectors.count),
+            state,
+            spec: without_literals(spec),
+            indexes: spec
+                .indexes
+                .iter()
+                .map(|index| Index {
+                    name: index.name.clone(),
+                    dimension: index.dimension,
+                    metric: index.metric.as_str().to_owned(),
+                    declared_count: index.count,
+                })
+                .collect(),
+            replicas_seen: observed.pods.values().filter_map(|pod| replica(pod)).collect(),
+        }),
     }
 }
 
