@@ -29,6 +29,7 @@ STANDS_ALONE = {"operation-start": "start", "operation-finish": "finish"}
 CHAINED = {"transition", "unobserved", "lost", "import", "checkpoint", "resolution", "rollout", "quota", "grant"}
 NAMES_A_GAP = {"lost", "import", "checkpoint"}
 SAYS_ITS_STATE = NAMES_A_GAP | {"resolution"}
+WITHOUT_STATES = {"rollout", "quota", "grant"}
 # The kinds of objects whose status shows a chain.
 SHOWN = {"TenantContainer", "AccessGrant"}
 STATES = {"pending", "running", "paused", "stopped", "failed", "deleted"}
@@ -738,6 +739,10 @@ class Checker:
             if record.to is None:
                 self.violation("no-state", where, "a transition to nowhere", record)
             elif record.to not in LIFECYCLE[record.from_]:
+                self.violation("no-such-transition", where, f"{record.from_} to {record.to}", record)
+        elif record.kind in WITHOUT_STATES and record.to not in (None, record.from_):
+            # A life without states has its end and no other.
+            if record.to not in LIFECYCLE[record.from_] and (record.from_, record.to) != (None, "deleted"):
                 self.violation("no-such-transition", where, f"{record.from_} to {record.to}", record)
         if state == "deleted" and record.kind not in SAYS_ITS_STATE:
             self.violation("follows-the-end", where, f"a {record.kind} behind the end of the life", record)

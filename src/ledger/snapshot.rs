@@ -263,3 +263,52 @@ pub struct Replica {
     /// When its container ended.
     pub finished_at: Option<Micros>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::samples::Sample;
+
+    #[test]
+    fn a_services_present_stands_as_it_did_before_there_were_other_kinds() {
+        let snapshot = Sample::new(1).snapshot();
+        let text = serde_json::to_value(&snapshot).unwrap();
+        assert_eq!(text["tenant_org"], "acme");
+        assert_eq!(text["memory_bytes"], i64::MAX);
+        assert_eq!(text["head"]["sequence"], 0);
+        assert_eq!(serde_json::from_value::<Snapshot>(text).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn a_grants_present_reads_back_as_it_was() {
+        let Snapshot { target, created_at, observed_at, generation, epoch, head, .. } = Sample::new(1).snapshot();
+        let grant = Grant {
+            namespace: Namespace { uid: Uuid::from_u128(1), name: "team".to_owned(), labels: [].into() },
+            subject: Subject {
+                kind: "User".to_owned(),
+                namespace: None,
+                name: "alice".to_owned(),
+                display_name: Some("Alice".to_owned()),
+                email: None,
+            },
+            gives: Gives::Permissions([("logs".to_owned(), vec!["read".to_owned()])].into()),
+            expires_at: Micros(7),
+            granted_by: Actor::User("root".to_owned()),
+            access: Access::Given,
+        };
+        let snapshot =
+            Snapshot { target, created_at, observed_at, generation, epoch, head, present: Present::Grant(grant) };
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_present_is_said() {
+        let mut text = serde_json::to_value(Sample::new(1).snapshot()).unwrap();
+        text["replicas"] = json!("many");
+        let error = serde_json::from_value::<Snapshot>(text).unwrap_err().to_string();
+        assert!(error.contains("many"), "{error}");
+    }
+}

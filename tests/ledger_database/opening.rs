@@ -22,16 +22,16 @@ async fn a_schema_that_is_too_old_is_refused_with_the_command_that_helps() {
     assert_eq!(error.to_string(), "the ledger's schema is at 0, this release needs 21: run `berth migrate`");
     assert!(matches!(Reader::connect(&source).await, Err(LedgerError::SchemaTooOld { .. })));
     assert_eq!(migrate(&source).await.unwrap().len(), 21);
-    database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0017%'").await;
+    database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0021%'").await;
     let error = Home::open(&source, "writer-0").await.unwrap_err();
-    assert!(matches!(error, LedgerError::SchemaTooOld { found: 16, needed: 17 }), "{error}");
+    assert!(matches!(error, LedgerError::SchemaTooOld { found: 20, needed: 21 }), "{error}");
     // An operator works on, and writes nothing there until it is new enough.
     let ledger = Ledger::open(&config(source.clone(), "writer-0")).await.unwrap();
     assert_eq!(ledger.trouble().unwrap().reason(), "SchemaTooOld");
     let outcome = ledger.submit(Object::new("early").step(State::Pending)).await.unwrap();
     assert_eq!(outcome, Outcome::Away(Certain::Spool));
     assert_eq!(database.number("SELECT count(*) FROM berth.ledger_heads").await, 0);
-    database.execute("INSERT INTO berth.seaql_migrations VALUES ('0017_ledger_quarantine_of_usage', 0)").await;
+    database.execute("INSERT INTO berth.seaql_migrations VALUES ('0021_histories', 0)").await;
     let mut news = ledger.news();
     tokio::time::timeout(Duration::from_secs(60), news.wait_for(|_| ledger.is_current())).await.unwrap().unwrap();
     assert_eq!(database.number("SELECT count(*) FROM berth.ledger_heads").await, 1);
