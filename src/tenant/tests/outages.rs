@@ -12,11 +12,11 @@ use super::{
     server::Cut,
 };
 use crate::{
+    chain::SLOTS,
     ledger::{
         Record,
         simulated::{Database, Weather},
     },
-    tenant::carried::SLOTS,
 };
 
 /// Everything that a user can ask for, one after the other; `before` is told of each request that comes.
