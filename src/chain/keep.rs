@@ -59,7 +59,7 @@ pub async fn keep<K: Chained>(
         let showing = match outcome? {
             Outcome::Durable(_) => {
                 // It was taken behind what is shown: nothing has to be compared.
-                keeper.told.agreed(target.uid, rewinds);
+                keeper.told.agreed(target.uid, rewinds, record.head().sequence);
                 Showing::Show
             }
             Outcome::Adopt(_) if broken::is(Variant::AdoptedHeadNotShown) => Showing::Show,
@@ -89,12 +89,14 @@ pub async fn keep<K: Chained>(
 }
 
 /// Whether ledger and status may differ, and how many rewinds of the ledger are known if so: at the first sight of an object,
-/// after a rewind, and while its status says that something is not synced (`is_unsynced`). Otherwise the next record finds it out.
+/// after a rewind of the ledger or of the API server, and while its status says that something is not synced (`is_unsynced`). Otherwise the next record finds it out.
 pub fn doubt(keeper: Keeper<'_>, chain: Chain<'_>, is_unsynced: bool) -> Option<u64> {
     // What follows an ending is [`super::let_go`]'s, and nothing is recorded behind it.
     let begun = chain.head != Head::GENESIS && chain.state != Some(State::Deleted);
     let rewinds = *keeper.ledger.rewinds().borrow();
-    let doubtful = !keeper.told.agrees(chain.target.uid, rewinds) || !chain.shown.pending.is_empty() || is_unsynced;
+    let doubtful = !keeper.told.agrees(chain.target.uid, rewinds, chain.head.sequence)
+        || !chain.shown.pending.is_empty()
+        || is_unsynced;
     (begun && doubtful && keeper.ledger.is_current()).then_some(rewinds)
 }
 
@@ -137,7 +139,7 @@ pub async fn agree<K: Chained>(
             }
         }
         Ok(Way::Append { superseded: None }) => {
-            keeper.told.agreed(chain.target.uid, rewinds);
+            keeper.told.agreed(chain.target.uid, rewinds, chain.head.sequence);
             Ok(Agreed::Seen)
         }
         Ok(Way::Aside) | Err(ChainError::Ledger(LedgerError::Full { .. })) => Ok(Agreed::Unsaid { entries: 0 }),

@@ -16,8 +16,17 @@ use crate::ledger::{Present, Snapshot};
 #[derive(Default)]
 pub struct Told {
     snapshots: Mutex<HashMap<Uuid, u64>>,
-    /// Whose chain and status were seen to agree, and how many rewinds of the ledger were known then.
-    agreed: Mutex<HashMap<Uuid, u64>>,
+    /// Whose chain and status were seen to agree.
+    agreed: Mutex<HashMap<Uuid, Agreement>>,
+}
+
+/// That a chain and its status agreed.
+#[derive(Clone, Copy)]
+struct Agreement {
+    /// How many rewinds of the ledger were known then.
+    rewinds: u64,
+    /// Where the chain ended. A status that shows less was put back since: the API server was restored (rule 5).
+    sequence: u64,
 }
 
 impl Told {
@@ -26,13 +35,15 @@ impl Told {
         self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
     }
 
-    /// Whether an object's chain and status were seen to agree, with so many rewinds known.
-    pub(super) fn agrees(&self, uid: Uuid, rewinds: u64) -> bool {
-        locked(&self.agreed).get(&uid) == Some(&rewinds)
+    /// Whether an object's chain and status, which shows so many records, were seen to agree, with so many rewinds known.
+    pub(super) fn agrees(&self, uid: Uuid, rewinds: u64, shown: u64) -> bool {
+        let agreed = locked(&self.agreed).get(&uid).copied();
+        agreed.is_some_and(|agreed| agreed.rewinds == rewinds && agreed.sequence <= shown)
     }
 
-    pub(super) fn agreed(&self, uid: Uuid, rewinds: u64) {
-        locked(&self.agreed).insert(uid, rewinds);
+    /// Takes the word that they agree on so many records.
+    pub(super) fn agreed(&self, uid: Uuid, rewinds: u64, sequence: u64) {
+        locked(&self.agreed).insert(uid, Agreement { rewinds, sequence });
     }
 
     /// Notes that the ledger has this.
