@@ -1,13 +1,14 @@
 //! Berth runs one containerised service per tenant on Kubernetes and keeps a permanent ledger of it in PostgreSQL.
 //!
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
-//! `api` ← `lifecycle` ← `tenant` → `tombstone` → `ledger`; `api` ← `access`; `operator` and `cli` know all, nobody knows
-//! them.
+//! `api` ← `lifecycle` ← `tenant` → `chain` → `tombstone` → `ledger`; `access` → `chain`; `operator` and `cli` know all,
+//! nobody knows them.
 //! `broken` is for tests of the tests, and empty in a release.
 
 pub mod access;
 pub mod api;
 pub mod broken;
+pub mod chain;
 pub mod cli;
 pub mod ledger;
 pub mod lifecycle;

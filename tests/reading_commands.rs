@@ -10,7 +10,10 @@ use std::{
 };
 
 use berth::{
-    ledger::{Actor, Draft, Entry, Head, Kind, Micros, Namespace, Outcome, Seal, Snapshot, Target, spool::Spool},
+    ledger::{
+        Actor, Draft, Entry, Head, Kind, Micros, Namespace, Outcome, Present, Seal, Service, Snapshot, Target,
+        spool::Spool,
+    },
     lifecycle::State,
 };
 use serde_json::{Value, json};
@@ -65,26 +68,28 @@ async fn live(spool: &Spool, uid: u128, name: &str, states: &[State]) {
         };
         let snapshot = Box::new(Snapshot {
             target,
-            namespace: Namespace { uid: Uuid::from_u128(1), name: "team".to_owned(), labels: [].into() },
-            tenant_org: "acme".to_owned(),
-            user: name.to_owned(),
-            service_name: "a_b".to_owned(),
-            replicas: 1,
-            cpu_millis: 500,
-            memory_bytes: 1 << 30,
-            disk_bytes: 1 << 30,
-            gpu_count: 0,
-            dimension: None,
-            vector_count: None,
-            state,
             created_at: Micros(AT),
             observed_at: at,
             generation: 1,
             epoch: 1,
             head,
-            spec: json!({"image": "weaviate:1"}),
-            indexes: vec![],
-            replicas_seen: vec![],
+            present: Present::Service(Service {
+                namespace: Namespace { uid: Uuid::from_u128(1), name: "team".to_owned(), labels: [].into() },
+                tenant_org: "acme".to_owned(),
+                user: name.to_owned(),
+                service_name: "a_b".to_owned(),
+                replicas: 1,
+                cpu_millis: 500,
+                memory_bytes: 1 << 30,
+                disk_bytes: 1 << 30,
+                gpu_count: 0,
+                dimension: None,
+                vector_count: None,
+                state,
+                spec: json!({"image": "weaviate:1"}),
+                indexes: vec![],
+                replicas_seen: vec![],
+            }),
         });
         let outcome = spool.submit(Entry::Chained { record, snapshot }).await.unwrap();
         assert!(matches!(outcome, Outcome::Durable(_)), "{outcome:?}");

@@ -29,6 +29,9 @@ STANDS_ALONE = {"operation-start": "start", "operation-finish": "finish"}
 CHAINED = {"transition", "unobserved", "lost", "import", "checkpoint", "resolution", "rollout", "quota", "grant"}
 NAMES_A_GAP = {"lost", "import", "checkpoint"}
 SAYS_ITS_STATE = NAMES_A_GAP | {"resolution"}
+WITHOUT_STATES = {"rollout", "quota", "grant"}
+# The kinds of objects whose status shows a chain.
+SHOWN = {"TenantContainer", "AccessGrant"}
 STATES = {"pending", "running", "paused", "stopped", "failed", "deleted"}
 # The lifecycle, by the design's text; a life begins as pending.
 LIFECYCLE = {
@@ -304,6 +307,7 @@ TABLES = {
     "ledger_writers": ["writer", "acknowledged", HEX.format("digest")],
     "ledger_quarantine": ["cluster_id", "uid", "what", HEX.format("hash"), "error", "resolved_at IS NULL AS open"],
     "tenant_containers": ["cluster_id", "id", "status", "deleted", "sequence", "namespace", "name"],
+    "user_roles": ["cluster_id", "id", "access", "deleted", "sequence", "namespace", "name"],
 }
 COPY_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -439,7 +443,7 @@ class Checker:
         self.counts[f"rows of {table}"] += 1
         if table == "ledger_heads":
             self.heads[row["cluster_id"], row["uid"]] = row
-        elif table == "tenant_containers":
+        elif table in ("tenant_containers", "user_roles"):
             self.present[row["cluster_id"], row["id"]] = row
         elif table == "ledger_quarantine":
             if row["open"]:
@@ -531,7 +535,7 @@ class Checker:
                     self.violation("told-twice", where, f"{record.phase[1:]} is told by {other} too", record)
 
     def status(self, objects, again=None):
-        """Takes TenantContainers; `again`: as they were later, to leave out what moved meanwhile."""
+        """Takes objects that have a chain; `again`: as they were later, to leave out what moved meanwhile."""
         self.statuses = {}
         for item in objects:
             uid = item["metadata"]["uid"]
@@ -736,6 +740,10 @@ class Checker:
                 self.violation("no-state", where, "a transition to nowhere", record)
             elif record.to not in LIFECYCLE[record.from_]:
                 self.violation("no-such-transition", where, f"{record.from_} to {record.to}", record)
+        elif record.kind in WITHOUT_STATES and record.to not in (None, record.from_):
+            # A life without states has its end and no other.
+            if record.to not in LIFECYCLE[record.from_] and (record.from_, record.to) != (None, "deleted"):
+                self.violation("no-such-transition", where, f"{record.from_} to {record.to}", record)
         if state == "deleted" and record.kind not in SAYS_ITS_STATE:
             self.violation("follows-the-end", where, f"a {record.kind} behind the end of the life", record)
 
@@ -884,15 +892,18 @@ class Checker:
             if item is not None:
                 if chain[1] not in self.moving and self.ledger(chain[1]).get("head") != row["hash"]:
                     self.violation("heads-differ", self.place(item), f"the database's head is {row['hash']}", line[0])
-            elif (self.statuses is not None and self.kinds.get(chain) == "TenantContainer" and chain[1] not in self.moving
+            elif (self.statuses is not None and self.kinds.get(chain) in SHOWN and chain[1] not in self.moving
                   and self.cluster in (None, chain[0]) and row["state"] != "deleted"):
                 self.violation("gone-without-an-end", "ledger_heads", f"the object is gone, its chain in {row['state']}",
                                line[0])
             present = self.present.get(chain)
             if present is not None:
-                stated = (present["sequence"], present["status"], present["deleted"])
-                if stated != (row["sequence"], row["state"], row["state"] == "deleted"):
-                    self.violation("present-differs", "tenant_containers", f"{stated}, its chain is at "
+                # A grant has no state but its end.
+                has_states = "status" in present
+                stated = (present["sequence"], present["status"] if has_states else None, present["deleted"])
+                if stated != (row["sequence"], row["state"] if has_states else None, row["state"] == "deleted"):
+                    table = "tenant_containers" if has_states else "user_roles"
+                    self.violation("present-differs", table, f"{stated}, its chain is at "
                                    f"{row['sequence']} in {row['state']}", line[0])
 
     def report(self):
@@ -930,7 +941,7 @@ def arguments(argv):
     parser.add_argument("--database-url", help="the database to read with psql (else the environment's DATABASE_URL)")
     parser.add_argument("--no-database", action="store_true", help="whatever the environment says")
     parser.add_argument("--spool", action="append", default=[], metavar="DIR", help="a spool's folder, live or copied")
-    parser.add_argument("--statuses", metavar="FILE", help="kubectl get tenantcontainers.berth.dev -A -o json")
+    parser.add_argument("--statuses", metavar="FILE", help="kubectl get tenantcontainers.berth.dev,accessgrants.berth.dev -A -o json")
     parser.add_argument("--tombstones", metavar="FILE", help="kubectl get configmaps -A -l berth.dev/tombstone=true -o json")
     parser.add_argument("--kubectl", action="store_true", help="ask kubectl for both, before and after the rest")
     parser.add_argument("--dump", metavar="DIR",
@@ -943,12 +954,12 @@ def arguments(argv):
 
 def check(options):
     checker = Checker(options.settled, options.cluster)
-    tenants = ("get", "tenantcontainers.berth.dev", "--all-namespaces")
+    shown = ("get", "tenantcontainers.berth.dev,accessgrants.berth.dev", "--all-namespaces")
     graves = ("get", "configmaps", "--all-namespaces", "--selector", "berth.dev/tombstone=true")
     spools, statuses, tombstones = list(options.spool), None, None
     # Statuses first: what is shown is durable, so the homes that are read behind them have it.
     if options.kubectl:
-        statuses, tombstones = items(kubectl(*tenants)), items(kubectl(*graves))
+        statuses, tombstones = items(kubectl(*shown)), items(kubectl(*graves))
     if options.statuses:
         statuses = items(read_json(options.statuses))
     if options.tombstones:
@@ -975,7 +986,7 @@ def check(options):
         checker.row(table, row)
     for folder in spools:
         checker.spool(folder.rstrip("/"))
-    again = items(kubectl(*tenants)) if options.kubectl else None
+    again = items(kubectl(*shown)) if options.kubectl else None
     if statuses is not None:
         checker.status(statuses, again)
     for config_map in tombstones or []:

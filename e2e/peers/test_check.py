@@ -117,11 +117,12 @@ class Ledgers(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
 
-    def dump(self, history=None, heads=None, operations=(), statuses=None, tombstones=None, quarantine=(), present=()):
+    def dump(self, history=None, heads=None, operations=(), statuses=None, tombstones=None, quarantine=(), present=(),
+             user_roles=()):
         tables = {}
         if history is not None:
             tables = {"container_status_history": history, "ledger_heads": heads, "operation_logs": operations,
-                      "ledger_quarantine": quarantine, "tenant_containers": present}
+                      "ledger_quarantine": quarantine, "tenant_containers": present, "user_roles": user_roles}
         for name, rows in tables.items():
             with open(os.path.join(self.folder, f"{name}.jsonl"), "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows or ())
@@ -241,6 +242,26 @@ class TheDatabase(Ledgers):
         made.append(record(4, "running", "paused", digest(made[2][0])))
         self.good(made)
         self.assert_words()
+
+    def test_a_life_without_states_has_an_end_and_no_other(self):
+        def grant(*hops):
+            made, prev = [], ZEROS
+            for seq, (from_, to) in enumerate(hops, 1):
+                made.append(record(seq, from_, to, prev, kind="grant"))
+                prev = digest(made[-1][0])
+            return made
+        present = {"cluster_id": CLUSTER, "id": UID, "access": "removed", "deleted": True, "sequence": 3,
+                   "namespace": "a", "name": "b"}
+        self.good(grant((None, None), (None, None), (None, "deleted")), user_roles=[present])
+        self.assert_words(settled=True)
+        self.good(grant((None, None), (None, None), (None, "deleted")), user_roles=[{**present, "deleted": False}])
+        self.assert_words("present-differs", settled=True)
+        self.good(grant((None, "deleted"), (None, None)))
+        self.assert_words("follows-the-end")
+        self.good(grant((None, "running")))
+        self.assert_words("no-such-transition")
+        self.good([*life()[:2], record(3, "running", "deleted", digest(life()[1][0]), kind="rollout")])
+        self.assert_words("no-such-transition")
 
     def test_beginnings(self):
         self.good([record(1, None, "pending", "a" * 64)])

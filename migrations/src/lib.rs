@@ -32,10 +32,14 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0015_container_resource_usage", include_str!("../sql/0015_container_resource_usage.sql")),
     ("0016_make_partitions_of_usage", include_str!("../sql/0016_make_partitions_of_usage.sql")),
     ("0017_ledger_quarantine_of_usage", include_str!("../sql/0017_ledger_quarantine_of_usage.sql")),
+    ("0018_users", include_str!("../sql/0018_users.sql")),
+    ("0019_roles", include_str!("../sql/0019_roles.sql")),
+    ("0020_user_roles", include_str!("../sql/0020_user_roles.sql")),
+    ("0021_histories", include_str!("../sql/0021_histories.sql")),
 ];
 
 /// The version of the schema that this release needs: the number of its last migration.
-pub const SCHEMA_VERSION: u32 = 17;
+pub const SCHEMA_VERSION: u32 = 21;
 
 /// The advisory lock of `berth migrate`; an arbitrary number, the same in every release.
 const LOCK: i64 = 7_305_000;

@@ -4,6 +4,7 @@
 //! Must never: talk to an API server, or decide anything about a running service.
 
 pub mod access_grant;
+mod ledger_status;
 pub mod quantity;
 pub mod tenant_container;
 
@@ -14,11 +15,14 @@ use kube::CustomResourceExt;
 use serde_json::json;
 
 pub use access_grant::AccessGrant;
+pub use ledger_status::LedgerStatus;
 pub use quantity::{Quantity, QuantityError};
 pub use tenant_container::TenantContainer;
 
 /// The API group of every kind.
 pub const GROUP: &str = "berth.dev";
+/// The version of every kind.
+pub const VERSION: &str = "v1alpha1";
 
 /// Label on a namespace: the one tenant organisation that its objects may name.
 pub const TENANT_ORG_LABEL: &str = "berth.dev/tenant-org";

@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Quantity;
+use super::{LedgerStatus, Quantity};
 
 /// What one tenant's service should be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -590,23 +590,4 @@ pub struct OperationStatus {
     /// Succeeded, Failed or Superseded, once it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-}
-
-/// The end of a chain.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LedgerStatus {
-    /// Number of the last record that was shown; 0 before the first.
-    #[serde(default)]
-    pub sequence: i64,
-    /// Hash of that record (SHA-256, hexadecimal); empty before the first.
-    #[serde(default)]
-    pub head: String,
-    /// Where it is durable: Database or Spool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend: Option<String>,
-    /// Records that the database does not have yet, in canonical form; at most 32.
-    #[serde(default)]
-    #[schemars(length(max = 32))]
-    pub pending: Vec<String>,
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::Failure;
 use crate::{
     api::TenantContainer,
+    chain,
     ledger::{ChainId, Head, Record, Shown, Stored, StoredHead, verify::Carried},
-    tenant::{carried, validate},
+    tenant::validate,
     tombstone::{self, Stone},
 };
 
@@ -55,7 +56,7 @@ fn take(shown: &mut Shown, cluster: Uuid, object: &TenantContainer) {
     match validate::shown(object.status.as_ref()) {
         Ok(status) => {
             shown.heads.push(StoredHead { chain, head: status.head });
-            let (records, unreadable) = carried::read(&status.status);
+            let (records, unreadable) = chain::read(&status.status.ledger);
             carry(shown, chain, status.head, records, &format!("status of {target}"));
             shown.notes.extend(unreadable.map(|why| format!("status.ledger.pending of {target}: {why}")));
         }

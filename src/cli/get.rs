@@ -88,7 +88,7 @@ fn print(
     reading: &Reading<Vec<Found>>,
     out: &mut dyn Write,
 ) -> Result<Verdict, Failure> {
-    let lives = |found: &&Found| found.snapshot.state != Some(State::Deleted);
+    let lives = |found: &&Found| found.snapshot.present.state != Some(State::Deleted);
     let live: Vec<_> = reading.value.iter().filter(lives).map(Container::from).collect();
     let (found, containers) = match (live.is_empty(), reading.value.first()) {
         (false, _) => (What::Live, live),
@@ -105,27 +105,28 @@ fn print(
 
 impl<'a> From<&'a Found> for Container<'a> {
     fn from(Found { snapshot, since }: &'a Found) -> Self {
+        let service = &snapshot.present;
         Self {
             cluster: snapshot.target.cluster,
             uid: snapshot.target.uid,
             namespace: &snapshot.target.namespace,
             name: &snapshot.target.name,
-            tenant_org: &snapshot.tenant_org,
-            status: snapshot.state,
-            deleted: snapshot.state == Some(State::Deleted),
+            tenant_org: &service.tenant_org,
+            status: service.state,
+            deleted: service.state == Some(State::Deleted),
             since: table::moment(*since),
             created_at: table::moment(snapshot.created_at),
-            replicas: snapshot.replicas,
-            cpu_millis: snapshot.cpu_millis,
-            memory_bytes: snapshot.memory_bytes,
-            disk_bytes: snapshot.disk_bytes,
-            gpu_count: snapshot.gpu_count,
-            dimension: snapshot.dimension,
-            vector_count: snapshot.vector_count,
+            replicas: service.replicas,
+            cpu_millis: service.cpu_millis,
+            memory_bytes: service.memory_bytes,
+            disk_bytes: service.disk_bytes,
+            gpu_count: service.gpu_count,
+            dimension: service.dimension,
+            vector_count: service.vector_count,
             generation: snapshot.generation,
             sequence: snapshot.head.sequence,
             head: snapshot.head.hash,
-            spec: &snapshot.spec,
+            spec: &service.spec,
         }
     }
 }
@@ -191,7 +192,7 @@ mod tests {
         let mut sample = Sample::new(1);
         sample.step();
         sample.state = Some(state);
-        Found { snapshot: sample.snapshot(), since: Micros(1_700_000_000_000_000) }
+        Found { snapshot: sample.snapshot().into_service().unwrap(), since: Micros(1_700_000_000_000_000) }
     }
 
     fn printed(format: Format, found: Vec<Found>) -> (Verdict, String) {

@@ -2,16 +2,16 @@
 //!
 //! Owns: the words that the rest of Berth speaks with the ledger. Must never: name a table or a file.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     hash::Hash,
     protocol::Certain,
     record::{Head, Micros, Record},
+    snapshot::Snapshot,
 };
 use crate::lifecycle::State;
 
@@ -131,104 +131,6 @@ pub struct OperationOutcome {
     pub succeeded: bool,
     /// From the request to the outcome, in milliseconds.
     pub duration_ms: i64,
-}
-
-/// A tenant's service as it is now: one row of `tenant_containers` with its satellites, or one state file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// The object.
-    pub target: Target,
-    /// The namespace that holds it.
-    pub namespace: Namespace,
-    /// Tenant organisation.
-    pub tenant_org: String,
-    /// User.
-    pub user: String,
-    /// Service name.
-    pub service_name: String,
-    /// Replicas asked for.
-    pub replicas: i32,
-    /// CPU for each replica, in thousandths of a core.
-    pub cpu_millis: i64,
-    /// Memory for each replica, in bytes.
-    pub memory_bytes: i64,
-    /// Disk for each replica, in bytes.
-    pub disk_bytes: i64,
-    /// GPUs for each replica.
-    pub gpu_count: i32,
-    /// Vector dimension as declared.
-    pub dimension: Option<i32>,
-    /// Vector count as declared.
-    pub vector_count: Option<i64>,
-    /// The state; none before the first record.
-    pub state: Option<State>,
-    /// `metadata.creationTimestamp`.
-    pub created_at: Micros,
-    /// When this snapshot was taken.
-    pub observed_at: Micros,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// The leader that took it; with `head.sequence` and `observed_at` it guards against going back.
-    pub epoch: u64,
-    /// The chain's end that this belongs to.
-    pub head: Head,
-    /// The spec as it stands (literal environment values are not in it).
-    pub spec: Value,
-    /// Its vector indexes.
-    pub indexes: Vec<Index>,
-    /// Its replicas (pods).
-    pub replicas_seen: Vec<Replica>,
-}
-
-/// A namespace, as the table `namespaces` holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Namespace {
-    /// `metadata.uid`.
-    pub uid: Uuid,
-    /// Name.
-    pub name: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A vector index (table `index_metadata`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Index {
-    /// Name, unique within the service.
-    pub name: String,
-    /// Dimension.
-    pub dimension: i32,
-    /// Metric: `cosine`, `dot`, `l2-squared`, `manhattan` or `hamming`.
-    pub metric: String,
-    /// Count as declared.
-    pub declared_count: Option<i64>,
-}
-
-/// One replica (tables `containers` and `container_images`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Replica {
-    /// The pod's uid.
-    pub uid: Uuid,
-    /// The pod's name.
-    pub name: String,
-    /// Node, once scheduled.
-    pub node: Option<String>,
-    /// Image as asked for.
-    pub image: String,
-    /// Digest of the image that runs, once pulled (`sha256:…`, or what the runtime calls it).
-    pub image_digest: Option<String>,
-    /// `waiting`, `running` or `terminated`.
-    pub state: String,
-    /// Why it waits or ended (`CrashLoopBackOff`, `OOMKilled`, …).
-    pub reason: Option<String>,
-    /// Whether it is ready.
-    pub ready: bool,
-    /// Restarts of its container.
-    pub restarts: i32,
-    /// When its container started.
-    pub started_at: Option<Micros>,
-    /// When its container ended.
-    pub finished_at: Option<Micros>,
 }
 
 /// Where something is durable.

@@ -21,6 +21,7 @@ pub(crate) mod samples;
 mod shared;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod snapshot;
 pub mod spool;
 #[cfg(test)]
 mod vectors;
@@ -30,9 +31,7 @@ mod view;
 pub use canonical::visible;
 pub use compare::{Compared, head, link};
 pub use door::{Config, Health, Ledger};
-pub use entry::{
-    Backend, Entry, Index, KnownHead, Namespace, OperationOutcome, Outcome, Replica, Resource, Snapshot, Target, Usage,
-};
+pub use entry::{Backend, Entry, KnownHead, OperationOutcome, Outcome, Resource, Target, Usage};
 pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
 pub use reader::{Reader, Reading, Rows, Shown, Verified};
@@ -41,5 +40,6 @@ pub use record::{
 };
 pub use replay::{Replayed, once as replay_once};
 pub use shared::Counters;
+pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Replica, Service, Snapshot, Subject};
 pub use spool::ShownMark;
 pub use view::{ChainId, Found, Moment, Stored, StoredHead};

@@ -4,8 +4,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Actor, Draft, Entry, Head, Index, Kind, Micros, Namespace, OperationOutcome, Record, Replica, Resource, Seal,
-    Snapshot, Target, Usage,
+    Actor, Draft, Entry, Head, Index, Kind, Micros, Namespace, OperationOutcome, Present, Record, Replica, Resource,
+    Seal, Service, Snapshot, Target, Usage,
 };
 use crate::lifecycle::State;
 
@@ -96,47 +96,49 @@ impl Sample {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             target: self.target(),
-            namespace: Namespace {
-                uid: Uuid::from_u128(0x5e),
-                name: "team".to_owned(),
-                labels: [("berth.dev/tenant-org".to_owned(), "acme".to_owned())].into(),
-            },
-            tenant_org: "acme".to_owned(),
-            user: self.user.clone(),
-            service_name: self.service_name.clone(),
-            replicas: 1,
-            cpu_millis: 500,
-            memory_bytes: i64::MAX,
-            disk_bytes: 1 << 30,
-            gpu_count: 0,
-            dimension: Some(768),
-            vector_count: None,
-            state: self.state,
             created_at: Micros(self.created_at),
             observed_at: Micros(self.created_at + 1000 * self.now()),
             generation: 1,
             epoch: self.epoch,
             head: self.head,
-            spec: json!({"image": "weaviate:1", "note": "line\nbreak \u{0} ü", "real": 0.25}),
-            indexes: vec![Index {
-                name: "default".to_owned(),
-                dimension: 768,
-                metric: "cosine".to_owned(),
-                declared_count: None,
-            }],
-            replicas_seen: vec![Replica {
-                uid: Uuid::from_u128(0xb0d),
-                name: format!("{}-0", self.user),
-                node: Some("node-1".to_owned()),
-                image: "weaviate:1".to_owned(),
-                image_digest: None,
-                state: "running".to_owned(),
-                reason: None,
-                ready: true,
-                restarts: 0,
-                started_at: Some(Micros(self.created_at)),
-                finished_at: None,
-            }],
+            present: Present::Service(Service {
+                namespace: Namespace {
+                    uid: Uuid::from_u128(0x5e),
+                    name: "team".to_owned(),
+                    labels: [("berth.dev/tenant-org".to_owned(), "acme".to_owned())].into(),
+                },
+                tenant_org: "acme".to_owned(),
+                user: self.user.clone(),
+                service_name: self.service_name.clone(),
+                replicas: 1,
+                cpu_millis: 500,
+                memory_bytes: i64::MAX,
+                disk_bytes: 1 << 30,
+                gpu_count: 0,
+                dimension: Some(768),
+                vector_count: None,
+                state: self.state,
+                spec: json!({"image": "weaviate:1", "note": "line\nbreak \u{0} ü", "real": 0.25}),
+                indexes: vec![Index {
+                    name: "default".to_owned(),
+                    dimension: 768,
+                    metric: "cosine".to_owned(),
+                    declared_count: None,
+                }],
+                replicas_seen: vec![Replica {
+                    uid: Uuid::from_u128(0xb0d),
+                    name: format!("{}-0", self.user),
+                    node: Some("node-1".to_owned()),
+                    image: "weaviate:1".to_owned(),
+                    image_digest: None,
+                    state: "running".to_owned(),
+                    reason: None,
+                    ready: true,
+                    restarts: 0,
+                    started_at: Some(Micros(self.created_at)),
+                    finished_at: None,
+                }],
+            }),
         }
     }
 
@@ -173,6 +175,16 @@ impl Sample {
         draft.operation = Some(Uuid::from_u128(id));
         let record = draft.seal(self.seal(), self.head);
         Entry::Operation { record, target: self.target(), outcome }
+    }
+}
+
+impl Snapshot {
+    /// What a service's present adds.
+    pub(crate) fn service(&mut self) -> &mut Service {
+        match &mut self.present {
+            Present::Service(service) => service,
+            Present::Grant(_) => panic!("a grant"),
+        }
     }
 }
 

@@ -6,9 +6,10 @@
 use uuid::Uuid;
 
 use super::{
-    entry::{Snapshot, Target},
+    entry::Target,
     hash::Hash,
     record::{Head, Micros, Record},
+    snapshot::{Service, Snapshot},
 };
 
 /// One chain: an object of a cluster. Ordered as homes give chains out.
@@ -41,7 +42,7 @@ pub struct Moment {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// The latest present; its `state` and `head` are the chain's end.
-    pub snapshot: Snapshot,
+    pub snapshot: Snapshot<Service>,
     /// When the state last changed.
     pub since: Micros,
 }

@@ -34,8 +34,9 @@ use uuid::Uuid;
 
 use crate::{
     api::TenantContainer,
+    chain::{ShowError, Told},
     ledger::{self, Ledger, Micros},
-    tenant::{self, Context, PassError, ShowError, observe::Caches, rivals::Rivals, view::NamespaceView},
+    tenant::{self, Context, PassError, observe::Caches, rivals::Rivals, view::NamespaceView},
 };
 use fence::Fence;
 use http::Readiness;
@@ -308,7 +309,7 @@ impl Operator {
                 ledger,
                 epoch: Box::new(move || leadership.epoch()),
                 clock: Box::new(|| Micros(jiff::Timestamp::now().as_microsecond())),
-                told: tenant::Told::default(),
+                told: Told::default(),
             },
             metrics: Arc::clone(&self.metrics),
             retries: Retries::default(),

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{record, requests, validate::Tenant};
 use crate::{
     api::tenant_container::OperationStatus,
+    chain,
     ledger::{Entry, Ledger, LedgerError, Outcome, Record, Seal},
 };
 
@@ -40,7 +41,7 @@ pub(super) async fn finish(
     seal: Seal,
 ) -> Result<OperationStatus, LedgerError> {
     let told = tell(ledger, record::operation_finished(tenant, request, result, seal)).await?;
-    let standing = told.and_then(|told| record::detail(&told, record::RESULT)).unwrap_or_else(|| result.to_owned());
+    let standing = told.and_then(|told| chain::detail(&told, record::RESULT)).unwrap_or_else(|| result.to_owned());
     Ok(OperationStatus { result: Some(standing), ..request.clone() })
 }
 

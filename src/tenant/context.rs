@@ -2,11 +2,7 @@
 //!
 //! Owns: those types. Must never: do anything with them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use kube::Client;
 use kube_runtime::events::Recorder;
@@ -15,11 +11,11 @@ use uuid::Uuid;
 
 use super::{
     apply::ChildError, cache::Cache, observe::Caches, remake::RemakeError, resize::ResizeError, rivals::Rivals,
-    show::ShowError, view::fingerprint,
 };
 use crate::{
     api::TenantContainer,
-    ledger::{Ledger, LedgerError, Micros, Snapshot},
+    chain::{ChainError, Keeper, ShowError, Told},
+    ledger::{Ledger, LedgerError, Micros},
     tombstone::TombstoneError,
 };
 
@@ -54,49 +50,11 @@ pub struct Context {
     pub told: Told,
 }
 
-/// What the ledger was told, by uid: a fingerprint of the last snapshot.
-#[derive(Default)]
-pub struct Told {
-    snapshots: Mutex<HashMap<Uuid, u64>>,
-    /// Whose chain and status were seen to agree, and how many rewinds of the ledger were known then.
-    agreed: Mutex<HashMap<Uuid, u64>>,
-}
-
-impl Told {
-    /// Whether `snapshot` says anything new. The moment, the leader and the chain's end are not news.
-    pub(super) fn is_news(&self, snapshot: &Snapshot) -> bool {
-        self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
+impl Context {
+    /// What the chains of TenantContainers are kept and shown with.
+    pub(super) fn keeper(&self) -> Keeper<'_> {
+        Keeper { client: &self.client, home: &self.home, ledger: &self.ledger, told: &self.told }
     }
-
-    /// Whether an object's chain and status were seen to agree, with so many rewinds known.
-    pub(super) fn agrees(&self, uid: Uuid, rewinds: u64) -> bool {
-        locked(&self.agreed).get(&uid) == Some(&rewinds)
-    }
-
-    pub(super) fn agreed(&self, uid: Uuid, rewinds: u64) {
-        locked(&self.agreed).insert(uid, rewinds);
-    }
-
-    pub(super) fn note(&self, snapshot: &Snapshot) {
-        self.map().insert(snapshot.target.uid, Self::gist(snapshot));
-    }
-
-    pub(super) fn forget(&self, uid: Uuid) {
-        self.map().remove(&uid);
-        locked(&self.agreed).remove(&uid);
-    }
-
-    fn gist(snapshot: &Snapshot) -> u64 {
-        fingerprint(&(snapshot.generation, &snapshot.replicas_seen, &snapshot.namespace.labels))
-    }
-
-    fn map(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
-        locked(&self.snapshots)
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a pass ended early. It is tried again, later and later.
@@ -128,15 +86,24 @@ pub enum PassError {
     Endless(String),
 }
 
+impl From<ChainError> for PassError {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::Show(error) => Self::Show(error),
+            ChainError::Ledger(error) => Self::Ledger(error),
+            ChainError::Tombstone(error) => Self::Tombstone(error),
+            ChainError::Endless(subject) => Self::Endless(subject),
+        }
+    }
+}
+
 impl PassError {
     /// One CamelCase word: metric label and Event reason.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotLeader => "NotLeader",
             Self::Child(_) | Self::Resize(_) | Self::Remake(_) => "ChildNotWritten",
-            Self::Show(ShowError::Overtaken(_)) => "Overtaken",
-            Self::Show(ShowError::Gone(_)) => "Gone",
-            Self::Show(ShowError::Api { .. }) => "StatusNotWritten",
+            Self::Show(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
             Self::Endless(_) => "Endless",

@@ -5,7 +5,7 @@
 /// Field manager of children, by server-side apply.
 pub const FIELD_MANAGER: &str = "berth";
 /// Field manager of the status and of the finalizer.
-pub const STATUS_MANAGER: &str = "berth-status";
+pub const STATUS_MANAGER: &str = crate::chain::MANAGER;
 
 /// Label: who made the object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -3,10 +3,7 @@
 //! Owns: the order, and that a state is durable before it is shown. Must never: decide what a state is or what a child
 //! looks like.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join;
 use kube::Resource;
@@ -18,18 +15,15 @@ use tracing::{debug, info, warn};
 
 use super::{
     apply::{self, Applied},
-    audit, carried,
+    audit,
     context::{Context, Done, PassError},
     course::Course,
     cpu,
-    disagree::{self, Way},
-    ending,
     health::{Failure, Trouble},
     mounts,
     observe::Observed,
     plan::{self, Hop, Standing, Verdict},
-    record, remake, requests, resize, show,
-    status::{self, Kept},
+    record, remake, requests, resize, status,
     validate::{self, Refusal, Surroundings, Tenant},
 };
 use crate::{
@@ -37,10 +31,10 @@ use crate::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
-    broken::{self, Variant},
+    chain::{self, Agreed, Entered, Kept},
     ledger::{
-        Backend, Draft, Entry, Head, Kind, LedgerError, Micros, Outcome, Record, Seal, link,
-        protocol::{Database, PendingStep, ShowTests, Showing, after_append, may_clear_pending, show_tests},
+        Backend, Draft, Entry, Kind, LedgerError, Micros, Outcome, Record, Seal,
+        protocol::{ShowTests, show_tests},
         visible,
     },
     lifecycle::State,
@@ -48,8 +42,6 @@ use crate::{
 
 /// The most hops that one pass takes. A life has no more in a row; a pass that would take more is wrong somewhere.
 const MAX_HOPS: usize = 6;
-/// How often it is asked which way the next record goes: import, follow, aside, and once more where something moved.
-const MAX_WAYS: usize = 6;
 /// How often an object is looked at when nothing happens: a safety net, which writes nothing.
 const RESYNC: Duration = Duration::from_secs(600);
 /// How soon a refused object is looked at again: what stands in its way is another object.
@@ -126,7 +118,7 @@ impl Pass<'_> {
             }
             let verdict = plan::conclude(&tenant, &brought.course, &observed, brought.trouble.as_ref(), brought.now);
             // What nobody saw is told before what follows from it.
-            let unseen = record::unseen(&tenant);
+            let unseen = chain::unseen(tenant.chain(), tenant.shown.status.observed_generation);
             if let (None, Some(retry)) = (&unseen, &verdict.retry) {
                 let (client, pods) = (&self.context.client, &self.context.caches.pods);
                 // Before it is noted: a fresh pod is not broken, so what is done twice is done once.
@@ -168,94 +160,42 @@ impl Pass<'_> {
         let metadata = &self.object.metadata;
         let held = metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
         if !held && metadata.deletion_timestamp.is_none() {
-            self.object = self.context.tenants.wrote(show::hold(&self.context.client, &self.object).await?);
+            self.object = self.context.tenants.wrote(chain::hold(&self.context.client, &*self.object).await?);
             self.done.writes += 1;
         }
         Ok(())
     }
 
-    /// Brings the ledger and what is shown together, where they may differ: at the first sight of an object, after a rewind of
-    /// the ledger, and while its status says that something is not synced. (Otherwise the next record finds it out.)
+    /// Brings the ledger and what is shown together, where they may differ.
     async fn agree(&mut self, mut tenant: Tenant, observed: &Observed) -> Result<Tenant, PassError> {
-        let status = &tenant.shown.status;
-        // What follows an ending is `ending`'s, and nothing is recorded behind it.
-        let begun = tenant.shown.head != Head::GENESIS && tenant.shown.state != Some(State::Deleted);
-        let rewinds = *self.context.ledger.rewinds().borrow();
-        let doubtful = !self.context.told.agrees(tenant.target.uid, rewinds)
-            || !status.ledger.pending.is_empty()
-            || condition(status, "LedgerSynced") == Some("False");
-        if !begun || !doubtful || !self.context.ledger.is_current() {
-            return Ok(tenant);
+        let is_unsynced = chain::is_unsynced(&tenant.shown.status.conditions);
+        let keeper = self.context.keeper();
+        let Some(rewinds) = chain::doubt(keeper, tenant.chain(), is_unsynced) else { return Ok(tenant) };
+        if chain::is_cleared(keeper.ledger, tenant.chain()).await {
+            tenant.shown.status.ledger.pending.clear();
         }
-        self.clear(&mut tenant).await;
         let now = (self.context.clock)();
         let seal = self.seal(now)?;
-        let present = |head| record::snapshot(&tenant, observed, tenant.shown.state, head, seal.epoch, now);
-        let record = match Box::pin(disagree::resolve(self.context, &tenant, seal, present)).await {
-            Ok(Way::Show(record)) => *record,
-            Ok(Way::Append { superseded: Some(head) }) => {
-                let record = record::superseded(&tenant, head).seal(seal, tenant.shown.head);
-                let snapshot = record::snapshot(&tenant, observed, tenant.shown.state, record.head(), seal.epoch, now);
-                let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot) };
-                match self.submit(entry).await? {
-                    Outcome::Durable(_) => record,
-                    // The chain is right without it; whoever disagrees next names what it finds.
-                    Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => return Ok(tenant),
-                }
+        let present = |state, head| record::snapshot(&tenant, observed, state, head, seal.epoch, now);
+        let agreed = chain::agree::<TenantContainer>(keeper, tenant.chain(), rewinds, seal, present).await;
+        match agreed? {
+            Agreed::Show(entered) => {
+                self.done.records += entered.entries;
+                let standing = Standing::OnTheWay { reason: "LedgerAhead", message: String::new() };
+                self.show_hop(tenant, observed, entered, &standing).await
             }
-            Ok(Way::Append { superseded: None }) => {
-                self.context.told.agreed(tenant.target.uid, rewinds);
+            Agreed::Seen => {
                 self.agreed = true;
-                return Ok(tenant);
+                Ok(tenant)
             }
-            Ok(Way::Aside) | Err(PassError::Ledger(LedgerError::Full { .. })) => return Ok(tenant),
+            Agreed::Unsaid { entries } => {
+                self.done.records += entries;
+                Ok(tenant)
+            }
             // The service does not wait for its ledger to be put right.
-            Err(PassError::Ledger(error)) => {
+            Agreed::Not(error) => {
                 self.unsaid = Some(error);
-                return Ok(tenant);
-            }
-            Err(other) => return Err(other),
-        };
-        let entered = Entered { record, carried: false, before: true, entries: 0 };
-        let standing = Standing::OnTheWay { reason: "LedgerAhead", message: String::new() };
-        self.show_hop(tenant, observed, entered, &standing).await
-    }
-
-    /// What the status carries goes from it once the database has all of it (rules 2 and 3). The next write shows that.
-    async fn clear(&self, tenant: &mut Tenant) {
-        let ledger = &self.context.ledger;
-        if tenant.shown.status.ledger.pending.is_empty() {
-            return;
-        }
-        let (records, unreadable) = carried::read(&tenant.shown.status);
-        if let Some(why) = unreadable {
-            return warn!(uid = %tenant.target.uid, why, "status.ledger.pending cannot be read and is left as it is");
-        }
-        let links: Vec<_> = records.iter().map(|record| link(record.head())).collect();
-        // Once to find out what is missing, once to see that it is there.
-        for _ in 0..2 {
-            let database = match ledger.compare(&tenant.target, tenant.shown.head, &records).await {
-                Ok(compared) => compared.database,
-                Err(error) => return warn!(uid = %tenant.target.uid, error = error.explain(), "pending records stay"),
-            };
-            match (may_clear_pending(&links, &database), database) {
-                (PendingStep::Clear, _) => {
-                    for record in &records {
-                        ledger.vouch(&tenant.target, record);
-                    }
-                    return tenant.shown.status.ledger.pending.clear();
-                }
-                (PendingStep::Keep, _) if broken::is(Variant::PendingClearedBeforeCommit) => {
-                    return tenant.shown.status.ledger.pending.clear();
-                }
-                (PendingStep::Keep, Database::Answered(reading)) => {
-                    let missing = |record: &&Record| reading.missing.contains(&link(record.head()));
-                    let missing: Vec<Record> = records.iter().filter(missing).cloned().collect();
-                    if !matches!(ledger.bring(&tenant.target, &missing).await, Ok(true)) {
-                        return;
-                    }
-                }
-                (PendingStep::Keep | PendingStep::Nothing, _) => return,
+                Ok(tenant)
             }
         }
     }
@@ -332,56 +272,13 @@ impl Pass<'_> {
         &self,
         tenant: &Tenant,
         observed: &Observed,
-        mut draft: Draft,
+        draft: Draft,
         now: Micros,
     ) -> Result<Entered, PassError> {
         let seal = self.seal(now)?;
-        let slots_left = carried::slots_left(&tenant.shown.status);
-        if slots_left == 0 && !self.context.ledger.is_up() {
-            return Err(disagree::full(tenant).into());
-        }
-        let mut aside = false;
-        for _ in 0..MAX_WAYS {
-            let state = draft.to.or(tenant.shown.state);
-            let record = draft.clone().seal(seal, tenant.shown.head);
-            let snapshot = record::snapshot(tenant, observed, state, record.head(), seal.epoch, now);
-            let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
-            let rewinds = *self.context.ledger.rewinds().borrow();
-            let outcome = if aside {
-                self.context.ledger.set_aside(entry).await
-            } else {
-                self.context.ledger.submit(entry).await
-            };
-            let showing = match outcome? {
-                Outcome::Durable(_) => {
-                    // It was taken behind what is shown: nothing has to be compared.
-                    self.context.told.agreed(tenant.target.uid, rewinds);
-                    Showing::Show
-                }
-                Outcome::Adopt(_) if broken::is(Variant::AdoptedHeadNotShown) => Showing::Show,
-                Outcome::Away(certain) => after_append(certain, slots_left),
-                Outcome::Adopt(_) | Outcome::Elsewhere { .. } => {
-                    let present = |head| record::snapshot(tenant, observed, tenant.shown.state, head, seal.epoch, now);
-                    match Box::pin(disagree::resolve(self.context, tenant, seal, present)).await? {
-                        Way::Show(record) => {
-                            return Ok(Entered { record: *record, carried: false, before: true, entries: 0 });
-                        }
-                        Way::Append { superseded: Some(head) } => draft = record::superseded(tenant, head),
-                        Way::Append { superseded: None } => {}
-                        Way::Aside => aside = true,
-                    }
-                    continue;
-                }
-            };
-            self.context.told.note(&snapshot);
-            let carried = match showing {
-                Showing::Show => false,
-                Showing::ShowCarried => true,
-                Showing::NotShown => return Err(disagree::full(tenant).into()),
-            };
-            return Ok(Entered { record, carried, before: draft.kind == Kind::Resolution, entries: 1 });
-        }
-        Err(PassError::Endless(tenant.target.to_string()))
+        let present = |state, head| record::snapshot(tenant, observed, state, head, seal.epoch, now);
+        let kept = chain::keep::<TenantContainer>(self.context.keeper(), tenant.chain(), draft, seal, present).await;
+        Ok(kept?)
     }
 
     /// Shows a durable record. The next plan starts from the tenant that comes back.
@@ -432,7 +329,7 @@ impl Pass<'_> {
             from = envelope.from.map_or("", State::as_str), to = envelope.to.map_or("", State::as_str),
             reason = %envelope.reason, sequence = envelope.seq, "state"
         );
-        let message = record::detail(&record, record::MESSAGE).unwrap_or_default();
+        let message = chain::detail(&record, chain::MESSAGE).unwrap_or_default();
         self.publish(&envelope.reason, &message, envelope.to == Some(State::Failed));
         tenant.shown.status = shown;
         self.last = Some(record);
@@ -474,7 +371,7 @@ impl Pass<'_> {
             (None, Ok(Some(backend))) => Kept::In(backend),
             _ if self.unsaid.is_some() => Kept::AsBefore,
             _ if self.agreed && before.ledger.backend.is_some() => Kept::In(self.context.ledger.backend()),
-            (None, _) if condition(&before, "LedgerSynced") == Some("False") => Kept::In(self.context.ledger.backend()),
+            (None, _) if chain::is_unsynced(&before.conditions) => Kept::In(self.context.ledger.backend()),
             (None, _) => Kept::AsBefore,
         };
         let standing = match (&error, &verdict.hop) {
@@ -489,7 +386,7 @@ impl Pass<'_> {
             _ => verdict.standing.clone(),
         };
         let mut shown = status::of(&tenant, observed, &standing, kept, now);
-        if error.is_some() && record::unseen(&tenant).is_some() {
+        if error.is_some() && chain::unseen(tenant.chain(), tenant.shown.status.observed_generation).is_some() {
             // Else the next pass would not know that there was something which nobody saw.
             shown.observed_generation = before.observed_generation;
         }
@@ -517,7 +414,7 @@ impl Pass<'_> {
         shown: &TenantContainerStatus,
         tests: ShowTests,
     ) -> Result<(), PassError> {
-        let written = show::status(&self.context.client, &tenant.target, &self.object, tests, shown).await?;
+        let written = chain::show(&self.context.client, &tenant.target, &*self.object, tests, shown).await?;
         self.done.writes += 1;
         self.object = self.context.tenants.wrote(written);
         Ok(())
@@ -530,16 +427,12 @@ impl Pass<'_> {
         if is_bare {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
-            let began = Instant::now();
-            let is_buried = !broken::is(Variant::ReleasedBeforeDurable)
-                && Box::pin(ending::settle(self.context, tenant, self.last.as_ref(), epoch, now)).await?;
-            show::release(&self.context.client, &tenant.target, &self.object).await?;
-            debug!(uid = %tenant.target.uid, ledger_us = began.elapsed().as_micros(), is_buried, "let go");
+            let (keeper, last) = (self.context.keeper(), self.last.as_ref());
+            let is_buried = chain::let_go(keeper, tenant.chain(), &*self.object, last, epoch, now).await?;
             self.done.writes += 1 + u32::from(is_buried);
             if is_buried {
                 self.context.tombstones.send_modify(|times| *times += 1);
             }
-            self.context.told.forget(tenant.target.uid);
         }
         Ok(self.done)
     }
@@ -565,17 +458,6 @@ struct Begun {
     first: Option<Result<Entered, PassError>>,
 }
 
-/// A record that may be shown.
-struct Entered {
-    record: Record,
-    /// The status has to carry it.
-    carried: bool,
-    /// The ledger has it from one that could not show it, or made it to name what happened to the chain.
-    before: bool,
-    /// How many entries this pass has added for it.
-    entries: u32,
-}
-
 /// Writes nothing but that nothing is written. The finalizer stays, or comes: the end of the object is recorded in any case.
 async fn leave_alone(context: &Context, object: Arc<TenantContainer>, tenant: &Tenant) -> Result<Done, PassError> {
     let mut done = Done { look_again: RESYNC, ..Done::default() };
@@ -584,12 +466,12 @@ async fn leave_alone(context: &Context, object: Arc<TenantContainer>, tenant: &T
         object
     } else {
         done.writes += 1;
-        context.tenants.wrote(show::hold(&context.client, &object).await?)
+        context.tenants.wrote(chain::hold(&context.client, &*object).await?)
     };
     let before = object.status.clone().unwrap_or_default();
     let shown = status::left_alone(&before, (context.clock)());
     if shown != before {
-        context.tenants.wrote(show::status(&context.client, &tenant.target, &object, ShowTests::Head, &shown).await?);
+        context.tenants.wrote(chain::show(&context.client, &tenant.target, &*object, ShowTests::Head, &shown).await?);
         done.writes += 1;
         info!(uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name, "left alone, as asked");
         publish(context, &object, status::RECONCILE_DISABLED, status::LEFT_ALONE, false);
@@ -604,14 +486,14 @@ async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refu
     let finalized = object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
     if object.metadata.deletion_timestamp.is_some() && before.phase.is_none() && finalized {
         // It was never accepted: there is no chain to end and no child to delete.
-        show::release(&context.client, &target, object).await?;
+        chain::release(&context.client, &target, &**object).await?;
         done.writes += 1;
         return Ok(done);
     }
     let shown = status::refused(&before, refusal, object.metadata.generation.unwrap_or_default(), (context.clock)());
     if shown != before {
         let news = reason_of(&shown) != reason_of(&before);
-        context.tenants.wrote(show::status(&context.client, &target, object, ShowTests::Head, &shown).await?);
+        context.tenants.wrote(chain::show(&context.client, &target, &**object, ShowTests::Head, &shown).await?);
         done.writes += 1;
         if news {
             warn!(uid = %target.uid, namespace = %target.namespace, name = %target.name, reason = refusal.reason(), "refused: {refusal}");
@@ -642,10 +524,6 @@ fn publish(context: &Context, object: &TenantContainer, reason: &str, message: &
             Err(error) => warn!(error = %error, reason = event.reason, "an Event was not written"),
         }
     });
-}
-
-fn condition<'a>(status: &'a TenantContainerStatus, name: &str) -> Option<&'a str> {
-    status.conditions.iter().find(|condition| condition.type_ == name).map(|condition| condition.status.as_str())
 }
 
 fn reason_of(status: &TenantContainerStatus) -> Option<&str> {

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     api::tenant_container::{OperationStatus, TenantContainerSpec},
-    ledger::{Actor, Draft, Entry, Head, Index, Kind, Micros, OperationOutcome, Record, Replica, Seal, Snapshot},
+    chain::MESSAGE,
+    ledger::{
+        Actor, Draft, Entry, Head, Index, Kind, Micros, OperationOutcome, Present, Replica, Seal, Service, Snapshot,
+    },
     lifecycle::State,
 };
 
@@ -43,83 +46,8 @@ pub fn transition(tenant: &Tenant, hop: &Hop) -> Draft {
     }
 }
 
-/// The draft that says what nobody saw: the object's generation has moved by more than the change that is worked on now, as
-/// it does while no operator looks, or when changes come faster than passes (rule 7). None where all of it was seen.
-pub fn unseen(tenant: &Tenant) -> Option<Draft> {
-    let state = tenant.shown.state.filter(|state| *state != State::Deleted)?;
-    let seen = tenant.shown.status.observed_generation;
-    let (first, last) = (seen + 1, tenant.generation - 1);
-    (seen > 0 && first <= last).then(|| Draft {
-        kind: Kind::Unobserved,
-        uid: tenant.target.uid,
-        from: Some(state),
-        to: Some(state),
-        reason: "ChangesUnseen".to_owned(),
-        actor: Actor::Unknown,
-        generation: tenant.generation,
-        operation: None,
-        details: json!({
-            MESSAGE: match last - seen {
-                1 => format!("one change was not seen: generation {last}"),
-                count => format!("{count} changes were not seen: generations {first} to {last}"),
-            },
-            "unseen": last - seen,
-        }),
-    })
-}
-
-/// The record on top of the ledger's `end`, where the API server shows an older state than the ledger has (rule 5). It names
-/// the shown head that it was made over, so that a pass which could not show it finds it again.
-pub fn api_rewound(tenant: &Tenant, end: &Record) -> Draft {
-    let message = format!(
-        "the API server shows record {}, the ledger has {}: the API server was restored; the service goes on from what it shows",
-        tenant.shown.head.sequence,
-        end.envelope().seq
-    );
-    resolution(tenant, "ApiRewound", end.envelope().to, json!({MESSAGE: message, MADE_ON: tenant.shown.head}))
-}
-
-/// The record that names what has left the chain, because another record was shown in its place (rule 1).
-pub fn superseded(tenant: &Tenant, head: Head) -> Draft {
-    let message = format!("record {} ({}) was never shown; the chain goes on without it", head.sequence, head.hash);
-    resolution(tenant, "Superseded", tenant.shown.state, json!({MESSAGE: message, "superseded": head}))
-}
-
-/// The record that stands where something was that no home has any more (rule 6).
-pub fn lost(tenant: &Tenant) -> Draft {
-    let head = tenant.shown.head;
-    let message = format!("record {} ({}) was shown, and no home has it any more", head.sequence, head.hash);
-    let details = json!({MESSAGE: message, "lost": head});
-    Draft { kind: Kind::Lost, ..resolution(tenant, "RecordsLost", tenant.shown.state, details) }
-}
-
-fn resolution(tenant: &Tenant, reason: &str, from: Option<State>, details: Value) -> Draft {
-    Draft {
-        kind: Kind::Resolution,
-        uid: tenant.target.uid,
-        from,
-        to: tenant.shown.state,
-        reason: reason.to_owned(),
-        actor: Actor::Berth("ledger".to_owned()),
-        generation: tenant.generation,
-        operation: None,
-        details,
-    }
-}
-
-/// The detail of an `api-rewound` record that says which shown head it was made over.
-pub const MADE_ON: &str = "madeOn";
-
-/// The detail of a transition that says it in a sentence.
-pub const MESSAGE: &str = "message";
 /// The detail of a transition that says which spec it answers to.
 pub const REVISION: &str = "revision";
-
-/// One of a record's details, where it is a string. Records that were read from the ledger may lack all of them.
-pub fn detail(record: &Record, name: &str) -> Option<String> {
-    let details: Value = serde_json::from_str(record.details()?).ok()?;
-    Some(details.get(name)?.as_str()?.to_owned())
-}
 
 /// The present as it is once the chain ends with `head` in `state`.
 pub fn snapshot(
@@ -133,35 +61,37 @@ pub fn snapshot(
     let spec = &tenant.spec;
     Snapshot {
         target: tenant.target.clone(),
-        namespace: tenant.namespace.clone(),
-        tenant_org: spec.tenant_org.clone(),
-        user: spec.user.clone(),
-        service_name: spec.service_name.clone(),
-        replicas: spec.replicas,
-        cpu_millis: spec.resources.cpu.millis(),
-        memory_bytes: spec.resources.memory.units(),
-        disk_bytes: spec.resources.disk.as_ref().map_or(0, |disk| disk.units()),
-        gpu_count: spec.resources.gpu,
-        dimension: spec.vectors.as_ref().map(|vectors| vectors.dimension),
-        vector_count: spec.vectors.as_ref().and_then(|vectors| vectors.count),
-        state,
         created_at: tenant.created_at,
         observed_at: now,
         generation: tenant.generation,
         epoch,
         head,
-        spec: without_literals(spec),
-        indexes: spec
-            .indexes
-            .iter()
-            .map(|index| Index {
-                name: index.name.clone(),
-                dimension: index.dimension,
-                metric: index.metric.as_str().to_owned(),
-                declared_count: index.count,
-            })
-            .collect(),
-        replicas_seen: observed.pods.values().filter_map(|pod| replica(pod)).collect(),
+        present: Present::Service(Service {
+            namespace: tenant.namespace.clone(),
+            tenant_org: spec.tenant_org.clone(),
+            user: spec.user.clone(),
+            service_name: spec.service_name.clone(),
+            replicas: spec.replicas,
+            cpu_millis: spec.resources.cpu.millis(),
+            memory_bytes: spec.resources.memory.units(),
+            disk_bytes: spec.resources.disk.as_ref().map_or(0, |disk| disk.units()),
+            gpu_count: spec.resources.gpu,
+            dimension: spec.vectors.as_ref().map(|vectors| vectors.dimension),
+            vector_count: spec.vectors.as_ref().and_then(|vectors| vectors.count),
+            state,
+            spec: without_literals(spec),
+            indexes: spec
+                .indexes
+                .iter()
+                .map(|index| Index {
+                    name: index.name.clone(),
+                    dimension: index.dimension,
+                    metric: index.metric.as_str().to_owned(),
+                    declared_count: index.count,
+                })
+                .collect(),
+            replicas_seen: observed.pods.values().filter_map(|pod| replica(pod)).collect(),
+        }),
     }
 }
 

@@ -13,8 +13,9 @@ use super::{
     validate::{Refusal, Tenant},
 };
 use crate::{
-    api::tenant_container::{LedgerStatus, TenantContainerStatus},
-    ledger::{Backend, Kind, LedgerError, Micros, Record, visible},
+    api::{LedgerStatus, tenant_container::TenantContainerStatus},
+    chain::{Kept, SYNCED, detail},
+    ledger::{Kind, Micros, Record, visible},
     lifecycle::{Goal, State},
 };
 
@@ -23,19 +24,6 @@ const MAX_MESSAGE: usize = 1_024;
 
 /// How long a service may have begun to start before its counts are shown, in microseconds.
 const CALM: i64 = 2_000_000;
-
-/// Where the records are, as far as this pass knows.
-#[derive(Clone, Copy, Debug)]
-pub enum Kept<'a> {
-    /// Nothing new was recorded.
-    AsBefore,
-    /// Durable there.
-    In(Backend),
-    /// On the spool and in the status, until the database takes it: this is why it does not.
-    Away(Option<&'a LedgerError>),
-    /// Not recorded: nothing new is shown.
-    Not(&'a LedgerError),
-}
 
 /// The status of a tenant in good standing or on its way there.
 pub fn of(
@@ -77,27 +65,11 @@ pub fn of(
     if let Some(lag) = cpu::lag(tenant, observed).filter(|lag| lag.is_refused) {
         conditions.set("ResumePending", true, "CpuNotGiven", &lag.message);
     }
-    let mut backend = before.ledger.backend.clone();
-    match kept {
-        Kept::AsBefore => conditions.keep("LedgerSynced"),
-        Kept::In(home) => {
-            let (name, message) = match home {
-                Backend::Database => ("Database", "its records are in the database"),
-                Backend::Spool => ("Spool", "its records are on the spool; no database is configured"),
-            };
-            backend = Some(name.to_owned());
-            conditions.set("LedgerSynced", true, name, message);
-        }
-        Kept::Away(trouble) => {
-            let records = before.ledger.pending.len();
-            let carried = format!("its last records ({records}) are kept by the spool and this status");
-            match trouble {
-                Some(error) => conditions.set("LedgerSynced", false, error.reason(), &format!("{carried}: {error}")),
-                None => conditions.set("LedgerSynced", false, "Replaying", &format!("{carried}, on their way")),
-            }
-        }
-        Kept::Not(error) => conditions.set("LedgerSynced", false, error.reason(), &error.to_string()),
+    match kept.words(before.ledger.pending.len()) {
+        None => conditions.keep(SYNCED),
+        Some((is, reason, message)) => conditions.set(SYNCED, is, reason, &message),
     }
+    let backend = kept.backend(before.ledger.backend.as_ref());
     TenantContainerStatus {
         observed_generation: tenant.generation,
         phase: state.map(|state| state.phase().to_owned()),
@@ -126,7 +98,7 @@ pub fn calm_at(
 ) -> Option<Micros> {
     let uncounted = |status: &TenantContainerStatus| {
         let mut status = TenantContainerStatus { replicas: 0, ready_replicas: 0, ..status.clone() };
-        for condition in status.conditions.iter_mut().filter(|condition| condition.type_ != "LedgerSynced") {
+        for condition in status.conditions.iter_mut().filter(|condition| condition.type_ != SYNCED) {
             condition.message.clear();
         }
         status
@@ -150,7 +122,7 @@ pub fn refused(
     conditions.set("Reconciling", false, refusal.reason(), &message);
     conditions.set("Stalled", true, refusal.reason(), &message);
     conditions.keep("Available");
-    conditions.keep("LedgerSynced");
+    conditions.keep(SYNCED);
     TenantContainerStatus { observed_generation: generation, conditions: conditions.done(), ..before.clone() }
 }
 
@@ -168,7 +140,7 @@ pub fn left_alone(before: &TenantContainerStatus, now: Micros) -> TenantContaine
     conditions.put("Stalled", "False", RECONCILE_DISABLED, LEFT_ALONE);
     conditions.keep("Available");
     conditions.keep("ResumePending");
-    conditions.keep("LedgerSynced");
+    conditions.keep(SYNCED);
     TenantContainerStatus { conditions: conditions.done(), ..before.clone() }
 }
 
@@ -178,7 +150,7 @@ pub fn advance(status: &mut TenantContainerStatus, record: &Record) {
     if let Some(state) = envelope.to {
         status.phase = Some(state.phase().to_owned());
     }
-    if let Some(revision) = record::detail(record, record::REVISION) {
+    if let Some(revision) = detail(record, record::REVISION) {
         status.revision = Some(revision);
     }
     if envelope.kind == Kind::Transition {

@@ -3,15 +3,16 @@
 //! Owns: what makes an object unfit to be worked on, and the sentence that says so. The schema has refused most of it
 //! already; what is left depends on other objects or on the status. Must never: do I/O or read a clock.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use uuid::Uuid;
 
-use super::{names, view::NamespaceView};
+use super::view::NamespaceView;
 use crate::{
     api::{
         self, TenantContainer,
         tenant_container::{DesiredState, TenantContainerSpec, TenantContainerStatus},
     },
+    chain::{self, Chain, actor},
     ledger::{self, Actor, Hash, Head, Micros, Target},
     lifecycle::{Goal, State},
 };
@@ -144,6 +145,20 @@ pub struct Surroundings<'a> {
     pub rival: Option<&'a (String, String)>,
 }
 
+impl Tenant {
+    /// Its chain, as its status shows it.
+    pub(super) fn chain(&self) -> Chain<'_> {
+        Chain {
+            target: &self.target,
+            generation: self.generation,
+            deleting: self.goal == Goal::Deleted,
+            state: self.shown.state,
+            head: self.shown.head,
+            shown: &self.shown.status.ledger,
+        }
+    }
+}
+
 /// The parts of an object that can be read even if it is refused.
 pub fn identify(object: &TenantContainer, cluster: Uuid) -> Result<Target, Refusal> {
     let metadata = &object.metadata;
@@ -170,15 +185,7 @@ pub fn shown(status: Option<&TenantContainerStatus>) -> Result<Shown, Refusal> {
         ),
     };
     let damaged = |field, value: &dyn ToString| Refusal::StatusDamaged { field, value: value.to_string() };
-    let head = if status.ledger.head.is_empty() {
-        Head::GENESIS
-    } else {
-        Head {
-            sequence: u64::try_from(status.ledger.sequence)
-                .map_err(|_| damaged("ledger.sequence", &status.ledger.sequence))?,
-            hash: status.ledger.head.parse::<Hash>().map_err(|_| damaged("ledger.head", &status.ledger.head))?,
-        }
-    };
+    let head = chain::head(&status.ledger).map_err(|(field, value)| Refusal::StatusDamaged { field, value })?;
     let since = match &status.since {
         None => None,
         Some(text) => Some(text.parse::<jiff::Timestamp>().map(micros).map_err(|_| damaged("since", text))?),
@@ -231,9 +238,9 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
             // Who asked was told when the request was new; what was stamped since belongs to something else.
             Some(operation) => Actor::from(operation.actor.clone()),
             None if deleting.is_some() => Actor::Unknown,
-            None => actor(metadata, generation, &shown),
+            None => who(metadata, generation, &shown),
         },
-        at: deleting.or_else(|| last_change(metadata)?.time.as_ref()).map_or(created_at, time),
+        at: deleting.or_else(|| actor::last_change(metadata)?.time.as_ref()).map_or(created_at, time),
         restarted_at,
         retry,
     };
@@ -280,26 +287,16 @@ fn request_id(uid: Uuid, generation: i64, restarted_at: Option<&str>, retry: Opt
 
 /// Who asked: the API server's stamp if it belongs to this generation, else the last manager of the spec as a guess.
 /// A restart makes no generation, and a retry neither; each has a stamp of its own.
-fn actor(metadata: &ObjectMeta, generation: i64, shown: &Shown) -> Actor {
+fn who(metadata: &ObjectMeta, generation: i64, shown: &Shown) -> Actor {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
-    let stamped = annotation(api::ACTOR_GENERATION_ANNOTATION).and_then(|stamp| stamp.parse::<i64>().ok());
     let known_generation = shown.status.operation.as_ref().map(|operation| operation.generation) == Some(generation);
     let asked = shown.status.retries.as_ref().and_then(|retries| retries.asked.as_ref());
     let is_retry = annotation(api::RETRY_ANNOTATION).is_some_and(|retry| Some(retry) != asked);
     let without_generation = if is_retry { api::RETRIED_BY_ANNOTATION } else { api::RESTARTED_BY_ANNOTATION };
-    match (annotation(without_generation), annotation(api::ACTOR_ANNOTATION)) {
-        (Some(name), _) if known_generation => Actor::User(name.clone()),
-        (_, Some(name)) if stamped == Some(generation) => Actor::User(name.clone()),
-        _ => last_change(metadata).and_then(|entry| entry.manager.clone()).map_or(Actor::Unknown, Actor::Guess),
+    match annotation(without_generation) {
+        Some(name) if known_generation => Actor::User(name.clone()),
+        _ => actor::of(metadata, generation),
     }
-}
-
-/// The last change of the object that was not Berth's own.
-fn last_change(metadata: &ObjectMeta) -> Option<&ManagedFieldsEntry> {
-    let theirs = metadata.managed_fields.iter().flatten().filter(|entry| {
-        entry.subresource.as_deref() != Some("status") && entry.manager.as_deref() != Some(names::STATUS_MANAGER)
-    });
-    theirs.max_by_key(|entry| entry.time.as_ref().map(time))
 }
 
 /// Fingerprint of what pods are made from. Destructured whole, so that a new field does not compile until somebody

@@ -515,10 +515,3 @@ impl Resource for NamespaceView {
         &mut self.metadata
     }
 }
-
-/// A short fingerprint of anything hashable: to tell "the same as last time" within one process.
-pub fn fingerprint(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
-}

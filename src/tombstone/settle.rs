@@ -4,13 +4,16 @@
 //! Must never: decide, or take a tombstone away that somebody has changed since it was read.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client};
+use kube::{
+    Api, Client,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{Stone, TombstoneError, all, remove};
 use crate::{
-    api::TenantContainer,
+    api,
     broken::{self, Variant},
     ledger::{
         Entry, Hash, Head, Ledger, LedgerError, Micros, Record, ShownMark, Target, head, link,
@@ -178,13 +181,18 @@ async fn look(client: &Client, cluster: Uuid, target: &Target, terminal: Head) -
     if target.cluster != cluster {
         return Ok(ObjectSeen::Unknown);
     }
-    let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
+    // Whatever kind it is: nothing of it is needed but what its status shows.
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(api::GROUP, api::VERSION, &target.kind));
+    let api: Api<DynamicObject> = match target.namespace.as_str() {
+        "" => Api::all_with(client.clone(), &kind),
+        namespace => Api::namespaced_with(client.clone(), namespace, &kind),
+    };
     let object = api.get_opt(&target.name).await.map_err(|source| SettleError::Object(Box::new(source)))?;
     let same = object.filter(|object| object.metadata.uid.as_deref() == Some(&target.uid.to_string()));
     Ok(match same {
         None => ObjectSeen::Gone,
-        Some(object) => match object.status {
-            Some(status) if status.ledger.head == terminal.hash.to_string() => ObjectSeen::Present,
+        Some(object) => match object.data["status"]["ledger"]["head"].as_str() {
+            Some(head) if head == terminal.hash.to_string() => ObjectSeen::Present,
             _ => ObjectSeen::CameBack,
         },
     })

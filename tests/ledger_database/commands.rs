@@ -4,9 +4,12 @@ use std::process::{Command, Output};
 
 use berth::lifecycle::State;
 
-use crate::{ledger, objects::Object};
+use crate::{
+    ledger,
+    objects::{Object, service},
+};
 
-fn berth(args: &[&str], url: &str) -> (Option<i32>, String) {
+pub fn berth(args: &[&str], url: &str) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } =
         Command::new(env!("CARGO_BIN_EXE_berth")).args(args).env("DATABASE_URL", url).output().unwrap();
     (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
@@ -22,8 +25,9 @@ async fn the_commands_read_the_database_and_find_an_altered_row() {
     let target = object.target();
     let (code, said) = berth(&["timeline", &format!("{}/{}", target.namespace, target.name)], &database.url());
     assert!(code == Some(0) && said.contains("stopped → deleted"), "{said}");
-    let snapshot = object.snapshot();
-    let (code, said) = berth(&["get", "--user", &snapshot.user, "--service", &snapshot.service_name], &database.url());
+    let mut snapshot = object.snapshot();
+    let service = service(&mut snapshot);
+    let (code, said) = berth(&["get", "--user", &service.user, "--service", &service.service_name], &database.url());
     assert!(code == Some(1) && said.contains("has been deleted"), "{said}");
     let (code, said) = berth(&["verify"], &database.url());
     assert!(code == Some(0) && said.contains("Every rule held: 1 chains, 5 records"), "{said}");

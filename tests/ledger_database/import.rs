@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     home,
-    objects::{CLUSTER, Object, now, record_of},
+    objects::{CLUSTER, Object, now, record_of, service},
     postgres::Database,
     source,
 };
@@ -157,7 +157,7 @@ async fn what_postgresql_refuses_is_put_aside_and_the_rest_arrives() {
         let mut object = Object::new(&format!("o-{n}"));
         let Entry::Chained { record, mut snapshot } = object.step(State::Pending) else { panic!() };
         if n == 77 {
-            snapshot.tenant_org = "x".repeat(300);
+            service(&mut snapshot).tenant_org = "x".repeat(300);
         }
         entries.push(Entry::Chained { record, snapshot });
         entries.push(object.step(State::Running));

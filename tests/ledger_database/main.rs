@@ -15,6 +15,7 @@ mod breaker;
 mod chains;
 mod commands;
 mod facts;
+mod grants;
 mod import;
 mod opening;
 mod outages;

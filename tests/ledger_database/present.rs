@@ -7,7 +7,7 @@ use berth::{
 
 use crate::{
     ledger,
-    objects::{Object, index},
+    objects::{Object, index, service},
     source,
 };
 
@@ -20,7 +20,7 @@ async fn the_row_and_its_parts_say_what_the_snapshot_said() {
     ledger.submit(Entry::Present(Box::new(snapshot.clone()))).await.unwrap();
     let found = Reader::connect(&source(&database)).await.unwrap().find("alice", "search").await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].snapshot, snapshot);
+    assert_eq!(Some(&found[0].snapshot), snapshot.clone().into_service().as_ref());
     assert!(found[0].since < snapshot.observed_at, "since the record, not since the last look");
     assert_eq!(
         database.number("SELECT count(*) FROM berth.namespaces WHERE labels->>'berth.dev/tenant-org' = 'acme'").await,
@@ -50,9 +50,9 @@ async fn the_present_never_goes_back() {
     ledger.submit(object.step(State::Running)).await.unwrap();
     // Taken before the transition, arriving after it; by the clock of a leader that is ahead.
     old.observed_at.0 += 60_000_000;
-    old.replicas = 9;
-    old.indexes.clear();
-    old.replicas_seen.clear();
+    service(&mut old).replicas = 9;
+    service(&mut old).indexes.clear();
+    service(&mut old).replicas_seen.clear();
     ledger.submit(Entry::Present(Box::new(old))).await.unwrap();
     let unchanged =
         "SELECT count(*) FROM berth.tenant_containers t JOIN berth.index_metadata i ON i.tenant_container_id = t.id
@@ -61,8 +61,8 @@ async fn the_present_never_goes_back() {
     assert_eq!(database.number(unchanged).await, 1);
     // The same head: the later sight counts, an earlier one of the same leader does not.
     let (mut earlier, mut later) = (object.snapshot(), object.snapshot());
-    earlier.replicas = 2;
-    later.replicas = 3;
+    service(&mut earlier).replicas = 2;
+    service(&mut later).replicas = 3;
     ledger.submit(Entry::Present(Box::new(later))).await.unwrap();
     ledger.submit(Entry::Present(Box::new(earlier))).await.unwrap();
     assert_eq!(database.number("SELECT replicas::bigint FROM berth.tenant_containers").await, 3);
@@ -74,8 +74,8 @@ async fn indexes_that_vanish_leave_and_replicas_that_vanish_are_over() {
     let mut object = Object::new("db");
     ledger.submit(object.step(State::Pending)).await.unwrap();
     let mut snapshot = object.snapshot();
-    snapshot.indexes = vec![index("second"), Index { dimension: 3, ..index("third") }];
-    snapshot.replicas_seen = vec![object.replica(1)];
+    service(&mut snapshot).indexes = vec![index("second"), Index { dimension: 3, ..index("third") }];
+    service(&mut snapshot).replicas_seen = vec![object.replica(1)];
     ledger.submit(Entry::Present(Box::new(snapshot))).await.unwrap();
     assert_eq!(database.number("SELECT count(*) FROM berth.index_metadata WHERE name IN ('second', 'third')").await, 2);
     assert_eq!(database.number("SELECT count(*) FROM berth.index_metadata").await, 2);
@@ -98,7 +98,7 @@ async fn deleting_keeps_the_row_and_says_so() {
     }
     let found = reader.find("alice", "db").await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].snapshot.state, found[0].snapshot.head), (Some(State::Deleted), object.head));
+    assert_eq!((found[0].snapshot.present.state, found[0].snapshot.head), (Some(State::Deleted), object.head));
     let row = "SELECT count(*) FROM berth.tenant_containers
                WHERE deleted AND status = 'deleted' AND sync_time BETWEEN now() - interval '1 minute' AND now()";
     assert_eq!(database.number(row).await, 1);

@@ -9,7 +9,7 @@ use berth::{
 
 use crate::{
     counters, ledger,
-    objects::{CLUSTER, Object, now},
+    objects::{CLUSTER, Object, now, service},
 };
 
 const DURABLE: Outcome = Outcome::Durable(Backend::Database);
@@ -22,7 +22,7 @@ async fn one_bad_row_stops_nobody() {
             let object = Object::new(&format!("o-{n}"));
             let mut snapshot = object.snapshot();
             if n == 77 {
-                snapshot.tenant_org = "x".repeat(300);
+                service(&mut snapshot).tenant_org = "x".repeat(300);
             }
             Entry::Present(Box::new(snapshot))
         })
@@ -49,7 +49,7 @@ async fn a_bad_snapshot_does_not_cost_a_chain_its_next_link() {
     let record = object.record(State::Pending, now());
     let Entry::Chained { record, mut snapshot } = object.entry(&record) else { panic!() };
     // NUL is what no text of PostgreSQL can hold; the quarantine keeps it visible.
-    snapshot.user = "mal\0lory".to_owned();
+    service(&mut snapshot).user = "mal\0lory".to_owned();
     assert_eq!(ledger.submit(Entry::Chained { record: record.clone(), snapshot }).await.unwrap(), DURABLE);
     assert_eq!(database.number("SELECT count(*) FROM berth.container_status_history").await, 1);
     let kept = "SELECT count(*) FROM berth.ledger_quarantine

@@ -8,8 +8,8 @@ use std::{
 
 use berth::{
     ledger::{
-        Actor, Draft, Entry, Head, Index, Kind, Micros, Namespace, OperationOutcome, Record, Replica, Seal, Snapshot,
-        Target,
+        Actor, Draft, Entry, Head, Index, Kind, Micros, Namespace, OperationOutcome, Present, Record, Replica, Seal,
+        Service, Snapshot, Target,
     },
     lifecycle::State,
 };
@@ -62,7 +62,7 @@ impl Object {
     pub fn entry(&self, record: &Record) -> Entry {
         let mut snapshot = self.snapshot();
         snapshot.head = record.head();
-        snapshot.state = record.envelope().to;
+        service(&mut snapshot).state = record.envelope().to;
         snapshot.observed_at = record.envelope().at;
         Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot) }
     }
@@ -96,30 +96,32 @@ impl Object {
         let at = now();
         Snapshot {
             target: self.target(),
-            namespace: Namespace {
-                uid: Uuid::from_u128(0xa),
-                name: "team-a".to_owned(),
-                labels: BTreeMap::from([("berth.dev/tenant-org".to_owned(), "acme".to_owned())]),
-            },
-            tenant_org: "acme".to_owned(),
-            user: "alice".to_owned(),
-            service_name: self.name.clone(),
-            replicas: 1,
-            cpu_millis: 500,
-            memory_bytes: 1 << 30,
-            disk_bytes: 10 << 30,
-            gpu_count: 0,
-            dimension: Some(768),
-            vector_count: Some(1_000_000),
-            state: self.state,
             created_at: Micros(1_760_000_000_000_001),
             observed_at: at,
             generation: 1,
             epoch: self.epoch,
             head: self.head,
-            spec: json!({"image": "engine:1", "ratio": 0.5}),
-            indexes: vec![index("main")],
-            replicas_seen: vec![self.replica(0)],
+            present: Present::Service(Service {
+                namespace: Namespace {
+                    uid: Uuid::from_u128(0xa),
+                    name: "team-a".to_owned(),
+                    labels: BTreeMap::from([("berth.dev/tenant-org".to_owned(), "acme".to_owned())]),
+                },
+                tenant_org: "acme".to_owned(),
+                user: "alice".to_owned(),
+                service_name: self.name.clone(),
+                replicas: 1,
+                cpu_millis: 500,
+                memory_bytes: 1 << 30,
+                disk_bytes: 10 << 30,
+                gpu_count: 0,
+                dimension: Some(768),
+                vector_count: Some(1_000_000),
+                state: self.state,
+                spec: json!({"image": "engine:1", "ratio": 0.5}),
+                indexes: vec![index("main")],
+                replicas_seen: vec![self.replica(0)],
+            }),
         }
     }
 
@@ -155,6 +157,14 @@ impl Object {
         };
         let record = draft.seal(Seal { cluster: CLUSTER, epoch: self.epoch, at: now() }, self.head);
         Entry::Operation { record, target: self.target(), outcome }
+    }
+}
+
+/// What a service's present adds.
+pub fn service(snapshot: &mut Snapshot) -> &mut Service {
+    match &mut snapshot.present {
+        Present::Service(service) => service,
+        Present::Grant(_) => panic!("a grant"),
     }
 }
 

@@ -20,9 +20,10 @@ use super::{
 use crate::{
     broken::{self, Variant},
     ledger::{
-        entry::{Entry, Snapshot, Target, Usage},
+        entry::{Entry, Target, Usage},
         hash::Hash,
         record::{Head, Record},
+        snapshot::Snapshot,
     },
 };
 

@@ -12,12 +12,7 @@ use super::{
     present::Followed,
     writer::BATCH,
 };
-use crate::ledger::{
-    entry::{Entry, Snapshot},
-    error::LedgerError,
-    hash::Hash,
-    record::{Head, Record},
-};
+use crate::ledger::{entry::Entry, error::LedgerError, hash::Hash, record::Record, snapshot::Snapshot};
 
 /// What came of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,7 +141,8 @@ impl Import {
         match self.snapshots.entry((snapshot.target.cluster, snapshot.target.uid)) {
             Slot::Vacant(free) => drop(free.insert(snapshot)),
             Slot::Occupied(mut kept) => {
-                if order(kept.get()) <= order(&snapshot) {
+                // The later one replaces the earlier one, as in the table.
+                if kept.get().age() <= snapshot.age() {
                     kept.insert(snapshot);
                 }
             }
@@ -157,12 +153,6 @@ impl Import {
         // Nobody waits any more: it is written all the same, and comes again without harm.
         let _ = self.answer.send(with.map(|()| self.imported));
     }
-}
-
-/// The later one replaces the earlier one, as in the table.
-fn order(snapshot: &Snapshot) -> (u64, u64, i64) {
-    let Head { sequence, hash: _ } = snapshot.head;
-    (sequence, snapshot.epoch, snapshot.observed_at.0)
 }
 
 fn item(entry: Entry) -> Item {

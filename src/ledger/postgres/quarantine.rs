@@ -12,9 +12,10 @@ use super::{
 };
 use crate::ledger::{
     canonical,
-    entry::{Entry, Snapshot, Usage},
+    entry::{Entry, Usage},
     hash::Hash,
     record::Record,
+    snapshot::Snapshot,
     visible,
 };
 

@@ -253,7 +253,7 @@ fn found(
     // The chain knows better, where a snapshot was refused.
     if let Some(end) = end {
         let HeadsRow { chain: _, known, at, closed_epoch: _ } = end.try_into()?;
-        (snapshot.head, snapshot.state, since) = (known.head, known.state.or(snapshot.state), at);
+        (snapshot.head, snapshot.present.state, since) = (known.head, known.state.or(snapshot.present.state), at);
     }
     Ok(Found { snapshot, since })
 }

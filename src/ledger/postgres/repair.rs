@@ -92,20 +92,28 @@ async fn begin(
     Ok(begun.rows_affected() == 1)
 }
 
+/// An object has its row in one of the tables, by its kind.
+const PRESENT: [&str; 2] = [
+    "UPDATE berth.tenant_containers t
+     SET status = coalesce(h.state, t.status), sequence = h.sequence, epoch = h.epoch, head = h.hash,
+         deleted = (coalesce(h.state, t.status) IS NOT DISTINCT FROM 'deleted'), sync_time = now()
+     FROM berth.ledger_heads h
+     WHERE t.cluster_id = $1 AND t.id = $2 AND h.cluster_id = $1 AND h.uid = $2 AND t.head <> h.hash",
+    "UPDATE berth.user_roles r
+     SET access = CASE WHEN h.state IS NOT DISTINCT FROM 'deleted' THEN 'removed'
+                       WHEN r.access = 'removed' THEN 'given' ELSE r.access END,
+         deleted = (h.state IS NOT DISTINCT FROM 'deleted'), sequence = h.sequence, epoch = h.epoch, head = h.hash,
+         sync_time = now()
+     FROM berth.ledger_heads h
+     WHERE r.cluster_id = $1 AND r.id = $2 AND h.cluster_id = $1 AND h.uid = $2 AND r.head <> h.hash",
+];
+
 /// The present belongs to the head, also to one that went to another branch: what was written for a record that was
 /// never shown must not stand in the way of the next one that is.
 async fn follow(connection: &mut PgConnection, (cluster, uid): Key) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE berth.tenant_containers t
-         SET status = coalesce(h.state, t.status), sequence = h.sequence, epoch = h.epoch, head = h.hash,
-             deleted = (coalesce(h.state, t.status) IS NOT DISTINCT FROM 'deleted'), sync_time = now()
-         FROM berth.ledger_heads h
-         WHERE t.cluster_id = $1 AND t.id = $2 AND h.cluster_id = $1 AND h.uid = $2 AND t.head <> h.hash",
-    )
-    .bind(cluster)
-    .bind(uid)
-    .execute(connection)
-    .await?;
+    for statement in PRESENT {
+        sqlx::query(statement).bind(cluster).bind(uid).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

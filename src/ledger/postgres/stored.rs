@@ -16,10 +16,11 @@ use super::{
 use crate::{
     ledger::{
         canonical,
-        entry::{Index, KnownHead, Namespace, OperationOutcome, Replica, Snapshot, Target},
+        entry::{KnownHead, OperationOutcome, Target},
         error::LedgerError,
         hash::Hash,
         record::{Actor, Envelope, Head, Kind, Micros, Record},
+        snapshot::{Index, Namespace, Replica, Service, Snapshot},
         view::{ChainId, Stored},
     },
     lifecycle::State,
@@ -248,7 +249,7 @@ pub(super) fn snapshot(
     namespace_row: namespaces::Model,
     indexes: Vec<index_metadata::Model>,
     replicas_seen: Vec<containers::Model>,
-) -> Result<Snapshot, LedgerError> {
+) -> Result<Snapshot<Service>, LedgerError> {
     // Every column by name: a new one does not compile until somebody decides about it.
     let tenant_containers::Model {
         cluster_id,
@@ -278,8 +279,7 @@ pub(super) fn snapshot(
         observed_at,
     } = row;
     let place = || format!("berth.tenant_containers at {id}");
-    Ok(Snapshot {
-        target: Target { cluster: cluster_id, uid: id, kind: "TenantContainer".to_owned(), namespace, name },
+    let service = Service {
         namespace: Namespace {
             uid: namespace_row.id,
             name: namespace_row.name,
@@ -297,14 +297,18 @@ pub(super) fn snapshot(
         dimension,
         vector_count,
         state: state(&place, status)?,
+        spec,
+        indexes: indexes.into_iter().map(index).collect(),
+        replicas_seen: replicas_seen.into_iter().map(replica).collect(),
+    };
+    Ok(Snapshot {
+        target: Target { cluster: cluster_id, uid: id, kind: "TenantContainer".to_owned(), namespace, name },
         created_at: micros(created_at),
         observed_at: micros(observed_at),
         generation,
         epoch: number(&place, "epoch", epoch)?,
         head: Head { sequence: number(&place, "sequence", sequence)?, hash: digest(&place, "head", &head)? },
-        spec,
-        indexes: indexes.into_iter().map(index).collect(),
-        replicas_seen: replicas_seen.into_iter().map(replica).collect(),
+        present: service,
     })
 }
 

@@ -19,8 +19,9 @@ use super::{
 use crate::{
     broken::{self, Variant},
     ledger::{
-        entry::{Entry, KnownHead, Snapshot},
+        entry::{Entry, KnownHead},
         record::{Actor, Envelope, Head, Kind, Micros, Record},
+        snapshot::{Present, Snapshot},
     },
     lifecycle::State,
 };
@@ -133,10 +134,6 @@ struct Object {
 
 /// Which of two snapshots of one object is the later.
 type Age = (u64, u64, Micros);
-
-fn age(snapshot: &Snapshot) -> Age {
-    (snapshot.head.sequence, snapshot.epoch, snapshot.observed_at)
-}
 
 /// Who owns a state file. Compared: the living before the deleted, then the younger, then by uid.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -314,18 +311,23 @@ impl Index {
         let chain = (snapshot.target.cluster, snapshot.target.uid);
         self.saw_epoch(chain.0, snapshot.epoch);
         let object = self.objects.entry(chain).or_default();
-        if object.present.is_some_and(|(_, known)| known > age(snapshot)) {
+        if object.present.is_some_and(|(_, known)| known > snapshot.age()) {
             return None;
         }
-        object.present = Some((place, age(snapshot)));
-        if !ends && snapshot.state != Some(State::Deleted) {
+        object.present = Some((place, snapshot.age()));
+        if !ends && snapshot.state() != Some(State::Deleted) {
             object.alive = object.present;
         }
-        let state = object.end.as_ref().and_then(|end| end.known.state).or(snapshot.state);
+        let service = match &snapshot.present {
+            Present::Service(service) => service,
+            // Only services have state files.
+            Present::Grant(_) => return None,
+        };
+        let state = object.end.as_ref().and_then(|end| end.known.state).or(service.state);
         let lives = !ends && state != Some(State::Deleted);
         let owner = Owner { lives, created_at: snapshot.created_at, chain };
         let file =
-            Arc::new((names::folder(&snapshot.namespace.name), names::file(&snapshot.user, &snapshot.service_name)));
+            Arc::new((names::folder(&service.namespace.name), names::file(&service.user, &service.service_name)));
         match self.files.get_mut(&file) {
             Some(present) if present.chain != chain && *present > owner => return None,
             Some(present) => *present = owner,

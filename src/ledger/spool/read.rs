@@ -23,10 +23,11 @@ use super::{
 };
 use crate::{
     ledger::{
-        entry::{Entry, Snapshot},
+        entry::Entry,
         error::LedgerError,
         hash::Hash,
         record::{Head, Kind, Micros, Record},
+        snapshot::{Service, Snapshot},
         verify,
         view::{ChainId, Found, Moment, Stored, StoredHead},
     },
@@ -111,7 +112,7 @@ fn name_superseded(moments: &mut [Moment]) {
 pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Found>>, LedgerError> {
     #[derive(Default)]
     struct Candidate {
-        snapshot: Option<Box<Snapshot>>,
+        snapshot: Option<Snapshot<Service>>,
         end: Option<(Head, u64, Option<State>, Micros)>,
     }
     let mut candidates: BTreeMap<(Uuid, Uuid), Candidate> = BTreeMap::new();
@@ -124,6 +125,7 @@ pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Fou
             Some(Entry::Present(snapshot)) => (None, snapshot),
             Some(Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_)) | None => return Ok(()),
         };
+        let Some(snapshot) = snapshot.into_service() else { return Ok(()) };
         let candidate = candidates.entry((snapshot.target.cluster, snapshot.target.uid)).or_default();
         if let Some(record) = record
             && candidate.end.is_none_or(|(head, ..)| head.sequence < record.envelope().seq)
@@ -133,12 +135,11 @@ pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Fou
             let (state, since) = match (envelope.to, before) {
                 (Some(to), _) => (Some(to), envelope.at),
                 (None, Some(before)) => before,
-                (None, None) => (snapshot.state, envelope.at),
+                (None, None) => (snapshot.present.state, envelope.at),
             };
             candidate.end = Some((record.head(), envelope.epoch, state, since));
         }
-        let age = |s: &Snapshot| (s.head.sequence, s.epoch, s.observed_at);
-        if candidate.snapshot.as_ref().is_none_or(|known| age(known) <= age(&snapshot)) {
+        if candidate.snapshot.as_ref().is_none_or(|known| known.age() <= snapshot.age()) {
             candidate.snapshot = Some(snapshot);
         }
         Ok(())
@@ -146,17 +147,17 @@ pub fn find(dir: &Path, user: &str, service_name: &str) -> Result<Answer<Vec<Fou
     let mut found: Vec<_> = candidates
         .into_values()
         .filter_map(|candidate| {
-            let mut snapshot = *candidate.snapshot?;
+            let mut snapshot = candidate.snapshot?;
             let mut since = snapshot.observed_at;
             if let Some((head, _, state, at)) = candidate.end {
-                (snapshot.head, snapshot.state, since) = (head, state.or(snapshot.state), at);
+                (snapshot.head, snapshot.present.state, since) = (head, state.or(snapshot.present.state), at);
             }
             Some(Found { snapshot, since })
         })
         .collect();
     found.sort_by_key(|found| {
         let snapshot = &found.snapshot;
-        (snapshot.state == Some(State::Deleted), std::cmp::Reverse(snapshot.created_at), snapshot.target.uid)
+        (snapshot.present.state == Some(State::Deleted), std::cmp::Reverse(snapshot.created_at), snapshot.target.uid)
     });
     Ok(Answer { value: found, damages: scanned.damages })
 }

@@ -14,10 +14,7 @@ use super::{
     scan::{self, Segment},
     written::{Kept, Written},
 };
-use crate::ledger::{
-    entry::{Entry, Snapshot},
-    error::LedgerError,
-};
+use crate::ledger::{entry::Entry, error::LedgerError, snapshot::Snapshot};
 
 /// A piece ends once it has this many bytes.
 const PIECE: usize = 8 << 20;

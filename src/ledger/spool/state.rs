@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     ledger::{
-        entry::{Entry, Snapshot},
+        entry::Entry,
         error::LedgerError,
         hash::Hash,
         record::{Head, Micros},
+        snapshot::{Service, Snapshot},
     },
     lifecycle::State,
 };
@@ -41,7 +42,7 @@ struct Sheeted<'a> {
     sync_time: String,
     ledger: Ledger,
     transitions: &'a [Recent],
-    container: &'a Snapshot,
+    container: &'a Snapshot<Service>,
 }
 
 /// Where the file stands in the ledger.
@@ -188,7 +189,8 @@ impl StateFiles {
                 return Err(damaged("it holds no snapshot".to_owned()));
             }
         };
-        let content = content(&sheet, *snapshot).map_err(|error| damaged(error.to_string()))?;
+        let snapshot = snapshot.into_service().ok_or_else(|| damaged("its object is no TenantContainer".to_owned()))?;
+        let content = content(&sheet, snapshot).map_err(|error| damaged(error.to_string()))?;
         self.disk.make_dir(&folder).map_err(|error| LedgerError::spool(&folder, error))?;
         disk::replace(&*self.disk, &path, &content).map_err(|error| LedgerError::spool(&path, error))?;
         Ok(Some(folder))
@@ -208,11 +210,11 @@ fn head(sheet: &Sheet) -> Head {
     sheet.end.map_or(Head::GENESIS, |end| end.known.head)
 }
 
-fn content(sheet: &Sheet, mut snapshot: Snapshot) -> Result<Vec<u8>, serde_json::Error> {
+fn content(sheet: &Sheet, mut snapshot: Snapshot<Service>) -> Result<Vec<u8>, serde_json::Error> {
     let known = sheet.end.map(|end| end.known);
-    let status = known.and_then(|known| known.state).or(snapshot.state);
+    let status = known.and_then(|known| known.state).or(snapshot.present.state);
     let head = head(sheet);
-    snapshot.state = status;
+    snapshot.present.state = status;
     snapshot.head = head;
     let last = sheet.recent.last().map_or(snapshot.observed_at, |last| last.at.max(snapshot.observed_at));
     let sheeted = Sheeted {

@@ -9,9 +9,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{
-    entry::{Entry, OperationOutcome, Snapshot, Target, Usage},
+    entry::{Entry, OperationOutcome, Target, Usage},
     hash::Hash,
     record::{Head, Micros, Record, RecordError},
+    snapshot::Snapshot,
 };
 
 /// What the journal keeps, as it stands there.
@@ -186,8 +187,8 @@ pub(super) struct Brief {
 #[derive(Debug, Deserialize)]
 struct BriefSnapshot {
     target: Target,
-    user: String,
-    service_name: String,
+    user: Option<String>,
+    service_name: Option<String>,
 }
 
 impl Brief {
@@ -212,6 +213,8 @@ impl Brief {
 
     /// Whether it tells about this user's service.
     pub(super) fn is_about(&self, user: &str, service_name: &str) -> bool {
-        self.snapshot.as_ref().is_some_and(|s| s.user == user && s.service_name == service_name)
+        self.snapshot
+            .as_ref()
+            .is_some_and(|s| s.user.as_deref() == Some(user) && s.service_name.as_deref() == Some(service_name))
     }
 }

@@ -311,7 +311,7 @@ impl Told {
     ///
     /// A transition is one of the table. What Berth did not see happen (`unobserved`) starts where the chain
     /// is and may end anywhere. Records that stand for something elsewhere (`lost`, `import`, `checkpoint`,
-    /// `resolution`) say themselves where the chain is. The others only note the state.
+    /// `resolution`) say themselves where the chain is. The others only note the state, and how a life without states ends.
     fn fault_after(&self, state: Known) -> Option<Fault> {
         let differs = match state {
             Known::Is(expected) if expected != self.from => Some(Fault::FromDiffers { expected, found: self.from }),
@@ -325,6 +325,8 @@ impl Told {
             Kind::Unobserved => differs,
             Kind::Rollout | Kind::Quota | Kind::Grant => match (self.from, self.to) {
                 (None, None) => None,
+                // Kinds without a lifecycle have no state but their end.
+                (None, Some(State::Deleted)) => differs,
                 (_, None) => differs,
                 (from, Some(to)) => {
                     differs.or_else(|| if from == Some(to) { None } else { self.no_such_transition(to) })

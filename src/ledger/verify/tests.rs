@@ -122,6 +122,17 @@ fn states_follow_from_each_other_by_the_table() {
             draft.to = to;
         })
     };
+    let grant = |length, to| {
+        with_last(length, |draft| {
+            draft.kind = Kind::Grant;
+            draft.to = to;
+        })
+    };
+    // A life without states ends as deleted, and no other way; one with states not by such a record.
+    assert_eq!(grant(1, None).faults(), [""; 0]);
+    assert_eq!(grant(1, Some(State::Deleted)).faults(), [""; 0]);
+    assert_eq!(grant(1, Some(State::Running)).faults(), ["no-such-transition"]);
+    assert_eq!(grant(3, Some(State::Deleted)).faults(), ["no-such-transition"]);
     assert_eq!(rollout(None).faults(), [""; 0]);
     assert_eq!(rollout(Some(State::Stopped)).faults(), ["no-such-transition"]);
 }

@@ -13,11 +13,11 @@ use super::{
     server::{Cut, Server},
 };
 use crate::{
+    chain::SLOTS,
     ledger::{
         Kind,
         simulated::{Database, Weather},
     },
-    tenant::carried::SLOTS,
 };
 
 /// Requests of a life: made, released, stopped, started, deleted.

@@ -25,10 +25,11 @@ use uuid::Uuid;
 use super::server::{Cut, Server};
 use crate::{
     api::{Quantity, TenantContainer},
+    chain::Told,
     ledger::{Config, Health, Kind, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
     lifecycle::State,
     tenant::{
-        Context, Done, PassError, Told,
+        Context, Done, PassError,
         cache::Cache,
         observe::{Caches, Observed},
         pass,

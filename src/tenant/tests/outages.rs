@@ -12,11 +12,11 @@ use super::{
     server::Cut,
 };
 use crate::{
+    chain::SLOTS,
     ledger::{
         Record,
         simulated::{Database, Weather},
     },
-    tenant::carried::SLOTS,
 };
 
 /// Everything that a user can ask for, one after the other; `before` is told of each request that comes.
@@ -244,8 +244,10 @@ fn a_full_status_shows_nothing_more_and_its_service_goes_on() {
     world.verify_database(&database, "full");
 }
 
-#[test]
-fn an_api_server_restored_to_an_older_state_keeps_both_branches() {
+#[rstest]
+#[case::with_an_operator_that_begins_anew(true)]
+#[case::with_one_that_works_on(false)]
+fn an_api_server_restored_to_an_older_state_keeps_both_branches(#[case] begins_anew: bool) {
     let database = Database::default();
     let mut world = World::beside(&database);
     world.run();
@@ -255,7 +257,9 @@ fn an_api_server_restored_to_an_older_state_keeps_both_branches() {
     assert_eq!(world.object()["status"]["phase"], "Stopped");
     // The restore brings back what was there when the service ran.
     world.server.put(OBJECT, before.clone());
-    world.start_operator_again();
+    if begins_anew {
+        world.start_operator_again();
+    }
     world.run();
     let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
     // What it shows is that it runs; whatever is true of its pods follows as ever.

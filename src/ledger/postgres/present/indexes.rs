@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{super::failure::Failure, DOING, Owners};
-use crate::ledger::entry::{Index, Snapshot};
+use super::{super::failure::Failure, DOING, Of, Owners};
+use crate::ledger::snapshot::{Index, Service};
 
 /// Removes what vanished from the spec, writes the rest; what was counted by asking the engine is kept.
 pub(super) async fn replace(
     connection: &mut PgConnection,
-    snapshots: &[&Snapshot],
+    services: &[Of<'_, Service>],
     owners: &Owners,
 ) -> Result<(), Failure> {
     // By key: the last of two with one name, since a statement may touch a row once.
-    let rows: BTreeMap<(Uuid, Uuid, &str), &Index> = snapshots
+    let rows: BTreeMap<(Uuid, Uuid, &str), &Index> = services
         .iter()
-        .flat_map(|snapshot| {
-            let Snapshot { target, indexes, .. } = snapshot;
-            indexes.iter().map(|index| ((target.cluster, target.uid, index.name.as_str()), index))
+        .flat_map(|Of { snapshot, present }| {
+            let target = &snapshot.target;
+            present.indexes.iter().map(|index| ((target.cluster, target.uid, index.name.as_str()), index))
         })
         .collect();
     let (mut clusters, mut uids, mut names) = (vec![], vec![], vec![]);

@@ -1,13 +1,17 @@
 //! The tables of the present: what a snapshot says, upserted, never going back.
 //!
-//! Owns: `namespaces`, `tenant_containers` and the order of their locks: namespaces, tenant containers, indexes,
-//! images, containers; each by key. Must never: touch a chain; delete a tenant container.
+//! Owns: `namespaces`, `tenant_containers`, `users`, `roles`, `user_roles` and the order of their locks: namespaces, tenant
+//! containers, indexes, images, containers, users, roles, user roles; each by key. Must never: touch a chain; delete a row of
+//! an object.
 
 mod follow;
 mod indexes;
 mod namespaces;
 mod replicas;
+mod roles;
 mod tenant_containers;
+mod user_roles;
+mod users;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,7 +20,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{failure::Failure, time::Timestamptz};
-use crate::ledger::entry::Snapshot;
+use crate::ledger::snapshot::{Grant, Present, Service, Snapshot};
 
 const DOING: &str = "writing the present state";
 
@@ -27,19 +31,51 @@ pub(super) async fn upsert(connection: &mut PgConnection, snapshots: &[&Snapshot
     }
     let sorted: BTreeMap<(Uuid, Uuid), &Snapshot> =
         snapshots.iter().map(|&snapshot| ((snapshot.target.cluster, snapshot.target.uid), snapshot)).collect();
-    let sorted: Vec<&Snapshot> = sorted.into_values().collect();
-    namespaces::upsert(connection, &sorted).await?;
+    let (mut services, mut grants): (Vec<Of<'_, Service>>, Vec<Of<'_, Grant>>) = (vec![], vec![]);
+    for snapshot in sorted.into_values() {
+        match &snapshot.present {
+            Present::Service(present) => services.push(Of { snapshot, present }),
+            Present::Grant(present) => grants.push(Of { snapshot, present }),
+        }
+    }
+    let of_services = services.iter().map(|one| (one.snapshot, &one.present.namespace));
+    let of_grants = grants.iter().map(|one| (one.snapshot, &one.present.namespace));
+    namespaces::upsert(connection, of_services.chain(of_grants)).await?;
+    upsert_services(connection, services).await?;
+    upsert_grants(connection, &grants).await
+}
+
+/// A snapshot and what its kind adds.
+struct Of<'a, P> {
+    snapshot: &'a Snapshot,
+    present: &'a P,
+}
+
+async fn upsert_services(connection: &mut PgConnection, sorted: Vec<Of<'_, Service>>) -> Result<(), Failure> {
+    if sorted.is_empty() {
+        return Ok(());
+    }
     let written: HashSet<(Uuid, Uuid)> = tenant_containers::upsert(connection, &sorted).await?;
     // The parts follow their whole: where the row is newer already, so are its indexes and replicas. The row stays
     // locked until the end of the transaction, so nobody else writes its parts meanwhile.
-    let newest: Vec<&Snapshot> =
-        sorted.into_iter().filter(|s| written.contains(&(s.target.cluster, s.target.uid))).collect();
+    let is_written = |one: &Of<'_, Service>| written.contains(&(one.snapshot.target.cluster, one.snapshot.target.uid));
+    let newest: Vec<Of<'_, Service>> = sorted.into_iter().filter(is_written).collect();
     if newest.is_empty() {
         return Ok(());
     }
     let owners = Owners::of(&newest);
     indexes::replace(connection, &newest, &owners).await?;
     replicas::upsert(connection, &newest, &owners).await
+}
+
+async fn upsert_grants(connection: &mut PgConnection, sorted: &[Of<'_, Grant>]) -> Result<(), Failure> {
+    if sorted.is_empty() {
+        return Ok(());
+    }
+    // Whom and what a row names is there before it.
+    users::upsert(connection, sorted).await?;
+    roles::insert(connection, sorted).await?;
+    user_roles::upsert(connection, sorted).await
 }
 
 /// The keys of the tenant containers whose parts are written, one array each.
@@ -51,9 +87,9 @@ struct Owners {
 }
 
 impl Owners {
-    fn of(snapshots: &[&Snapshot]) -> Self {
+    fn of(services: &[Of<'_, Service>]) -> Self {
         let mut owners = Self::default();
-        for snapshot in snapshots {
+        for Of { snapshot, present: _ } in services {
             owners.clusters.push(snapshot.target.cluster);
             owners.uids.push(snapshot.target.uid);
             owners.observed.push(snapshot.observed_at.into());

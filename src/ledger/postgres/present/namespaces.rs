@@ -10,19 +10,20 @@ use super::{
     DOING,
 };
 use crate::ledger::{
-    entry::{Namespace, Snapshot},
     record::Micros,
+    snapshot::{Namespace, Snapshot},
 };
 
-pub(super) async fn upsert(connection: &mut PgConnection, snapshots: &[&Snapshot]) -> Result<(), Failure> {
+pub(super) async fn upsert<'a>(
+    connection: &mut PgConnection,
+    seen_by: impl Iterator<Item = (&'a Snapshot, &'a Namespace)>,
+) -> Result<(), Failure> {
     // Many objects share a namespace, and a statement may touch a row once.
     let mut latest: BTreeMap<(Uuid, Uuid), (Micros, &Namespace)> = BTreeMap::new();
-    for snapshot in snapshots {
-        let seen = latest
-            .entry((snapshot.target.cluster, snapshot.namespace.uid))
-            .or_insert((snapshot.observed_at, &snapshot.namespace));
+    for (snapshot, namespace) in seen_by {
+        let seen = latest.entry((snapshot.target.cluster, namespace.uid)).or_insert((snapshot.observed_at, namespace));
         if seen.0 < snapshot.observed_at {
-            *seen = (snapshot.observed_at, &snapshot.namespace);
+            *seen = (snapshot.observed_at, namespace);
         }
     }
     let mut clusters: Vec<Uuid> = Vec::with_capacity(latest.len());

@@ -10,26 +10,24 @@ use uuid::Uuid;
 
 use super::{
     super::{failure::Failure, time::Timestamptz},
-    DOING, Owners,
+    DOING, Of, Owners,
 };
 use crate::ledger::{
-    entry::{Replica, Snapshot},
     record::Micros,
+    snapshot::{Replica, Service},
 };
 
 pub(super) async fn upsert(
     connection: &mut PgConnection,
-    snapshots: &[&Snapshot],
+    services: &[Of<'_, Service>],
     owners: &Owners,
 ) -> Result<(), Failure> {
     // By the pod's uid: a statement may touch a row once.
-    let rows: BTreeMap<(Uuid, Uuid), (&Snapshot, &Replica)> = snapshots
+    let rows: BTreeMap<(Uuid, Uuid), (&Of<'_, Service>, &Replica)> = services
         .iter()
-        .flat_map(|&snapshot| {
-            snapshot
-                .replicas_seen
-                .iter()
-                .map(move |replica| ((snapshot.target.cluster, replica.uid), (snapshot, replica)))
+        .flat_map(|of| {
+            let cluster = of.snapshot.target.cluster;
+            of.present.replicas_seen.iter().map(move |replica| ((cluster, replica.uid), (of, replica)))
         })
         .collect();
     let columns = Columns::of(rows.values().copied());
@@ -42,10 +40,10 @@ pub(super) async fn upsert(
 
 async fn write_images<'a>(
     connection: &mut PgConnection,
-    rows: impl Iterator<Item = (&'a Snapshot, &'a Replica)>,
+    rows: impl Iterator<Item = (&'a Of<'a, Service>, &'a Replica)>,
 ) -> Result<(), Failure> {
     let mut latest: BTreeMap<(Uuid, &str, &str), Micros> = BTreeMap::new();
-    for (snapshot, replica) in rows {
+    for (Of { snapshot, present: _ }, replica) in rows {
         let seen = latest.entry((snapshot.target.cluster, &replica.image, digest(replica))).or_insert(Micros(i64::MIN));
         *seen = snapshot.observed_at.max(*seen);
     }
@@ -176,9 +174,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(rows: impl Iterator<Item = (&'a Snapshot, &'a Replica)>) -> Self {
+    fn of(rows: impl Iterator<Item = (&'a Of<'a, Service>, &'a Replica)>) -> Self {
         let mut columns = Self::default();
-        for (snapshot, replica) in rows {
+        for (Of { snapshot, present }, replica) in rows {
             // Every field by name: a new one does not compile until somebody decides about it.
             let Replica {
                 uid,
@@ -196,15 +194,15 @@ impl<'a> Columns<'a> {
             columns.clusters.push(snapshot.target.cluster);
             columns.uids.push(*uid);
             columns.owners.push(snapshot.target.uid);
-            columns.namespace_uids.push(snapshot.namespace.uid);
+            columns.namespace_uids.push(present.namespace.uid);
             columns.namespaces.push(&snapshot.target.namespace);
             columns.names.push(name);
             columns.nodes.push(node.as_deref());
             columns.images.push(image);
             columns.digests.push(digest(replica));
-            columns.cpus.push(snapshot.cpu_millis);
-            columns.memories.push(snapshot.memory_bytes);
-            columns.gpus.push(snapshot.gpu_count);
+            columns.cpus.push(present.cpu_millis);
+            columns.memories.push(present.memory_bytes);
+            columns.gpus.push(present.gpu_count);
             columns.states.push(state);
             columns.reasons.push(reason.as_deref());
             columns.ready.push(*ready);

@@ -7,19 +7,22 @@ use uuid::Uuid;
 
 use super::{
     super::{failure::Failure, time::Timestamptz},
-    DOING,
+    DOING, Of,
 };
 use crate::{
-    ledger::entry::{Snapshot, Target},
+    ledger::{
+        entry::Target,
+        snapshot::{Service, Snapshot},
+    },
     lifecycle::State,
 };
 
 /// Writes what is not older than the row, and tells which were written.
 pub(super) async fn upsert(
     connection: &mut PgConnection,
-    snapshots: &[&Snapshot],
+    services: &[Of<'_, Service>],
 ) -> Result<HashSet<(Uuid, Uuid)>, Failure> {
-    let columns = Columns::of(snapshots);
+    let columns = Columns::of(services);
     let written: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "INSERT INTO berth.tenant_containers AS t (cluster_id, id, tenant_org_id, user_id, service_name, namespace_id,
              namespace, name, replicas, cpu, memory, disk, gpu_count, dimension, vector_count, status, created_at,
@@ -101,12 +104,21 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(snapshots: &[&'a Snapshot]) -> Self {
+    fn of(services: &[Of<'a, Service>]) -> Self {
         let mut columns = Self::default();
-        for snapshot in snapshots {
+        for Of { snapshot, present } in services {
             // Every field by name: a new one does not compile until somebody decides about it.
             let Snapshot {
                 target: Target { cluster, uid, kind: _, namespace, name },
+                created_at,
+                observed_at,
+                generation,
+                epoch,
+                head,
+                // What comes next.
+                present: _,
+            } = snapshot;
+            let Service {
                 namespace: namespace_row,
                 tenant_org,
                 user,
@@ -119,16 +131,11 @@ impl<'a> Columns<'a> {
                 dimension,
                 vector_count,
                 state,
-                created_at,
-                observed_at,
-                generation,
-                epoch,
-                head,
                 spec,
                 // Tables of their own.
                 indexes: _,
                 replicas_seen: _,
-            } = snapshot;
+            } = present;
             columns.clusters.push(*cluster);
             columns.uids.push(*uid);
             columns.orgs.push(tenant_org);

@@ -293,7 +293,7 @@ async fn an_entry_longer_than_what_is_read_at_once_is_replayed() {
         let mut sample = Sample::new(n);
         let Entry::Chained { record, mut snapshot } = sample.step() else { panic!() };
         if n % 2 == 1 {
-            snapshot.spec = serde_json::json!({"note": "x".repeat(if n == 3 { 7 << 20 } else { 300 << 10 })});
+            snapshot.service().spec = serde_json::json!({"note": "x".repeat(if n == 3 { 7 << 20 } else { 300 << 10 })});
         }
         let entry = Entry::Chained { record, snapshot };
         spool.keep(entry.clone()).await.unwrap();

@@ -15,10 +15,10 @@ async fn the_readable_file_shows_the_present_and_says_when_it_is_deleted() {
         spool.submit(old.step_to(to)).await.unwrap();
     }
     let mut present = old.snapshot();
-    present.replicas = 5;
+    present.service().replicas = 5;
     present.observed_at = Micros(present.observed_at.0 + 1);
     spool.submit(Entry::Present(Box::new(present.clone()))).await.unwrap();
-    present.replicas = 4;
+    present.service().replicas = 4;
     present.observed_at = Micros(present.observed_at.0 - 2);
     spool.submit(Entry::Present(Box::new(present))).await.unwrap();
     spool.close().await.unwrap();
@@ -33,13 +33,13 @@ async fn the_readable_file_shows_the_present_and_says_when_it_is_deleted() {
     // A late present of the object that is gone does not bring it back.
     let mut late = old.snapshot();
     late.observed_at = Micros(late.observed_at.0 + 10);
-    late.state = Some(State::Stopped);
+    late.service().state = Some(State::Stopped);
     spool.submit(Entry::Present(Box::new(late))).await.unwrap();
     spool.close().await.unwrap();
     let file = state_file(dir.path(), "user1");
     assert_eq!((&file["status"], &file["deleted"]), (&"deleted".into(), &true.into()));
     let found = read::find(dir.path(), "user1", "vectors").unwrap().value;
-    assert_eq!((found.len(), found[0].snapshot.state), (1, Some(State::Deleted)));
+    assert_eq!((found.len(), found[0].snapshot.present.state), (1, Some(State::Deleted)));
 }
 
 #[tokio::test]

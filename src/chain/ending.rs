@@ -5,16 +5,15 @@
 //!
 //! Owns: doing those steps. Must never: decide them, or wait for a database.
 
-use tracing::info;
+use std::time::Instant;
 
-use super::{
-    carried,
-    context::{Context, PassError},
-    validate::Tenant,
-};
+use tracing::{debug, info};
+
+use super::{Chain, ChainError, Chained, Keeper, carried, show};
 use crate::{
+    broken::{self, Variant},
     ledger::{
-        Entry, LedgerError, Micros, Record, ShownMark, head, link,
+        Entry, Micros, Record, ShownMark, head, link,
         protocol::{Database, Deletion, Mark, Release, Tombstone, may_release_finalizer},
     },
     tombstone::{self, Stone},
@@ -23,21 +22,34 @@ use crate::{
 /// The most steps: mark, close, tombstone, release, and one more where the database goes away in between.
 const STEPS: usize = 6;
 
-/// Sees to it that everything which goes with the object has another home. After this the finalizer may go. Answers
-/// whether a tombstone was written.
-pub(super) async fn settle(
-    context: &Context,
-    tenant: &Tenant,
+/// Sees to it that everything which goes with the object has another home, and takes its finalizer off. `last` is the last
+/// record, if the pass that ends here has shown it. Answers whether a tombstone was written: somebody has to look after it.
+pub async fn let_go<K: Chained>(
+    keeper: Keeper<'_>,
+    chain: Chain<'_>,
+    object: &K,
     last: Option<&Record>,
     epoch: u64,
     now: Micros,
-) -> Result<bool, PassError> {
-    let terminal = tenant.shown.head;
-    let (pending, unreadable) = carried::read(&tenant.shown.status);
-    if let Some(why) = unreadable {
-        let place = format!("status.ledger.pending of {}", tenant.target);
-        return Err(LedgerError::Damaged { place, why }.into());
-    }
+) -> Result<bool, ChainError> {
+    let began = Instant::now();
+    let is_buried =
+        !broken::is(Variant::ReleasedBeforeDurable) && Box::pin(settle(keeper, chain, last, epoch, now)).await?;
+    show::release(keeper.client, chain.target, object).await?;
+    debug!(uid = %chain.target.uid, ledger_us = began.elapsed().as_micros(), is_buried, "let go");
+    keeper.told.forget(chain.target.uid);
+    Ok(is_buried)
+}
+
+/// Whether a tombstone had to be written.
+async fn settle(
+    Keeper { client, home, ledger, told: _ }: Keeper<'_>,
+    Chain { target, head: terminal, shown, .. }: Chain<'_>,
+    last: Option<&Record>,
+    epoch: u64,
+    now: Micros,
+) -> Result<bool, ChainError> {
+    let pending = carried::readable(target, shown)?;
     // Its bytes are at hand if this pass made it, or if the status carries it.
     let mut records = pending.clone();
     records
@@ -47,7 +59,7 @@ pub(super) async fn settle(
         pending: pending.iter().map(|record| link(record.head())).collect(),
         database: Database::Unreachable,
         closed: false,
-        mark: match context.ledger.mark_of(&tenant.target) {
+        mark: match ledger.mark_of(target) {
             Some(mark) if mark.terminal == terminal => Mark::Noted,
             _ => Mark::NotNoted,
         },
@@ -56,16 +68,16 @@ pub(super) async fn settle(
     let mut asked = false;
     for _ in 0..STEPS {
         if deletion.mark != Mark::NotNoted && !asked {
-            let compared = context.ledger.compare(&tenant.target, terminal, &pending).await?;
+            let compared = ledger.compare(target, terminal, &pending).await?;
             (deletion.database, deletion.closed, asked) = (compared.database, compared.closed, true);
         }
         match may_release_finalizer(&deletion) {
             Release::NoteMark => {
-                let mark = ShownMark { target: tenant.target.clone(), terminal, epoch, at: now };
-                let copy = |record: &Record| Entry::Carried { record: record.clone(), target: tenant.target.clone() };
-                deletion.mark = context.ledger.note_shown(mark, records.iter().map(copy).collect()).await;
+                let mark = ShownMark { target: target.clone(), terminal, epoch, at: now };
+                let copy = |record: &Record| Entry::Carried { record: record.clone(), target: target.clone() };
+                deletion.mark = ledger.note_shown(mark, records.iter().map(copy).collect()).await;
             }
-            Release::CloseHead => match context.ledger.close_head(&tenant.target, terminal, epoch).await? {
+            Release::CloseHead => match ledger.close_head(target, terminal, epoch).await? {
                 Some(true) => deletion.closed = true,
                 // It moved since it was read: read again.
                 Some(false) => asked = false,
@@ -74,14 +86,14 @@ pub(super) async fn settle(
             Release::WriteTombstone(links) => {
                 let carried = |record: &&Record| links.iter().any(|link| head(link) == record.head());
                 let records: Vec<Record> = records.iter().filter(carried).cloned().collect();
-                let stone = Stone { target: tenant.target.clone(), terminal, epoch, records };
-                tombstone::write(&context.client, &context.home, &stone).await?;
-                info!(uid = %tenant.target.uid, records = stone.records.len(), tombstone = stone.name(),
+                let stone = Stone { target: target.clone(), terminal, epoch, records };
+                tombstone::write(client, home, &stone).await?;
+                info!(uid = %target.uid, records = stone.records.len(), tombstone = stone.name(),
                     "the database is away: a tombstone carries the last records of this object");
                 deletion.tombstone = Tombstone::Complete;
             }
             Release::Now => return Ok(deletion.tombstone == Tombstone::Complete),
         }
     }
-    Err(PassError::Endless(tenant.target.to_string()))
+    Err(ChainError::Endless(target.to_string()))
 }

@@ -1,19 +1,21 @@
-//! The only writes to a TenantContainer itself: its status, by compare-and-set on the head of its chain, and the removal
-//! of its finalizer.
+//! The only writes to an object that has a chain: its status, by compare-and-set on the head of the chain, and its finalizer.
 //!
-//! Owns: those two requests. Must never: write a spec, or a status made on another head than the one that is there.
+//! Owns: those requests. Must never: write a spec, or a status made on another head than the one that is there.
 
 use kube::{
-    Api, Client,
+    Client,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
-use super::names;
+use super::Chained;
 use crate::{
-    api::{FINALIZER, TenantContainer, tenant_container::TenantContainerStatus},
+    api::FINALIZER,
     ledger::{Target, protocol::ShowTests},
 };
+
+/// Field manager of statuses and finalizers.
+pub const MANAGER: &str = "berth-status";
 
 /// The API server did not take a write to the object itself.
 #[derive(Debug, thiserror::Error)]
@@ -34,60 +36,73 @@ pub enum ShowError {
     },
 }
 
+impl ShowError {
+    /// One CamelCase word: metric label and Event reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Overtaken(_) => "Overtaken",
+            Self::Gone(_) => "Gone",
+            Self::Api { .. } => "StatusNotWritten",
+        }
+    }
+}
+
 /// Replaces the status of `object` as it was read, if what `tests` names has not changed since.
-pub(super) async fn status(
+pub async fn show<K: Chained>(
     client: &Client,
     target: &Target,
-    object: &TenantContainer,
+    object: &K,
     tests: ShowTests,
-    status: &TenantContainerStatus,
-) -> Result<TenantContainer, ShowError> {
-    let head = object.status.as_ref().map_or("", |status| status.ledger.head.as_str());
+    status: &K::Status,
+) -> Result<K, ShowError> {
+    let before = object.status().map(K::ledger);
+    let head = before.map_or("", |before| before.head.as_str());
     let mut operations = vec![
         json!({"op": "test", "path": "/metadata/uid", "value": target.uid}),
         json!({"op": "test", "path": "/status/ledger/head", "value": head}),
     ];
     if tests == ShowTests::HeadAndDeletion {
-        let deletion = &object.metadata.deletion_timestamp;
+        let deletion = &object.meta().deletion_timestamp;
         operations.push(json!({"op": "test", "path": "/metadata/deletionTimestamp", "value": deletion}));
     }
-    let carried = object.status.as_ref().map_or(&[][..], |status| &status.ledger.pending);
-    if carried.iter().any(|record| !status.ledger.pending.contains(record)) {
+    let carried = before.map_or(&[][..], |before| &before.pending);
+    if carried.iter().any(|record| !K::ledger(status).pending.contains(record)) {
         // What goes from there is in the database; what somebody else has added is not.
         operations.push(json!({"op": "test", "path": "/status/ledger/pending", "value": carried}));
     }
     operations.push(json!({"op": "replace", "path": "/status", "value": status}));
-    let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
-    api.patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
+    K::api(client.clone(), &target.namespace)
+        .patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
         .await
         .map_err(|source| error(target.to_string(), source))
 }
 
 /// Puts the finalizer on, if the object is still as it was read.
-pub(super) async fn hold(client: &Client, object: &TenantContainer) -> Result<TenantContainer, ShowError> {
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let name = object.metadata.name.clone().unwrap_or_default();
-    let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+pub async fn hold<K: Chained>(client: &Client, object: &K) -> Result<K, ShowError> {
+    let metadata = object.meta();
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let name = metadata.name.clone().unwrap_or_default();
+    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
     finalizers.push(FINALIZER.to_owned());
-    let merge = json!({"metadata": {"resourceVersion": object.metadata.resource_version, "finalizers": finalizers}});
-    let api: Api<TenantContainer> = Api::namespaced(client.clone(), &namespace);
+    let merge = json!({"metadata": {"resourceVersion": metadata.resource_version, "finalizers": finalizers}});
+    let api = K::api(client.clone(), &namespace);
     api.patch(&name, &how(), &Patch::Merge(&merge)).await.map_err(|source| error(format!("{namespace}/{name}"), source))
 }
 
 /// Takes the finalizer off, if it is still where it was read.
-pub(super) async fn release(client: &Client, target: &Target, object: &TenantContainer) -> Result<(), ShowError> {
-    let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
+pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -> Result<(), ShowError> {
+    let finalizers = object.meta().finalizers.as_deref().unwrap_or_default();
     let Some(place) = finalizers.iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(()) };
     let path = format!("/metadata/finalizers/{place}");
-    let head = object.status.as_ref().map_or("", |status| status.ledger.head.as_str());
+    let head = object.status().map_or("", |status| K::ledger(status).head.as_str());
     let operations = json!([
         {"op": "test", "path": "/metadata/uid", "value": target.uid},
         {"op": "test", "path": "/status/ledger/head", "value": head},
         {"op": "test", "path": path, "value": FINALIZER},
         {"op": "remove", "path": path},
     ]);
-    let api: Api<TenantContainer> = Api::namespaced(client.clone(), &target.namespace);
-    match api.patch(&target.name, &how(), &json_patch(operations, target)?).await {
+    match K::api(client.clone(), &target.namespace).patch(&target.name, &how(), &json_patch(operations, target)?).await
+    {
         Ok(_) => Ok(()),
         Err(source) => match error(target.to_string(), source) {
             ShowError::Gone(_) => Ok(()),
@@ -97,7 +112,7 @@ pub(super) async fn release(client: &Client, target: &Target, object: &TenantCon
 }
 
 fn how() -> PatchParams {
-    PatchParams { field_manager: Some(names::STATUS_MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn json_patch(operations: serde_json::Value, target: &Target) -> Result<Patch<()>, ShowError> {

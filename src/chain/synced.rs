@@ -1,0 +1,58 @@
+//! What the condition `LedgerSynced` says: where an object's records are.
+//!
+//! Owns: its words. Must never: say that the database has what it may lack.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::ledger::{Backend, LedgerError};
+
+/// The condition's type.
+pub const SYNCED: &str = "LedgerSynced";
+
+/// Where the records are, as far as this pass knows.
+#[derive(Clone, Copy, Debug)]
+pub enum Kept<'a> {
+    /// Nothing new was recorded.
+    AsBefore,
+    /// Durable there.
+    In(Backend),
+    /// On the spool and in the status, until the database takes it: this is why it does not.
+    Away(Option<&'a LedgerError>),
+    /// Not recorded: nothing new is shown.
+    Not(&'a LedgerError),
+}
+
+/// Whether a status says that its records are not in their home.
+pub fn is_unsynced(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|condition| condition.type_ == SYNCED && condition.status == "False")
+}
+
+impl Kept<'_> {
+    /// Status, reason and message of the condition, where the status carries so many records; none where it stays as it is.
+    pub fn words(self, carried: usize) -> Option<(bool, &'static str, String)> {
+        match self {
+            Self::AsBefore => None,
+            Self::In(Backend::Database) => Some((true, "Database", "its records are in the database".to_owned())),
+            Self::In(Backend::Spool) => {
+                Some((true, "Spool", "its records are on the spool; no database is configured".to_owned()))
+            }
+            Self::Away(trouble) => {
+                let message = format!("its last records ({carried}) are kept by the spool and this status");
+                Some(match trouble {
+                    Some(error) => (false, error.reason(), format!("{message}: {error}")),
+                    None => (false, "Replaying", format!("{message}, on their way")),
+                })
+            }
+            Self::Not(error) => Some((false, error.reason(), error.to_string())),
+        }
+    }
+
+    /// `status.ledger.backend` from here on, where it was `before`.
+    pub fn backend(self, before: Option<&String>) -> Option<String> {
+        match self {
+            Self::In(Backend::Database) => Some("Database".to_owned()),
+            Self::In(Backend::Spool) => Some("Spool".to_owned()),
+            Self::AsBefore | Self::Away(_) | Self::Not(_) => before.cloned(),
+        }
+    }
+}
