@@ -6,6 +6,7 @@
 
 mod database;
 mod disk;
+mod grants;
 mod killed;
 mod leaders;
 mod life;
