@@ -8,9 +8,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Client;
 use kube_runtime::events::Recorder;
+use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::plan::Damaged;
-use crate::{api::AccessGrant, tenant::cache::Cache};
+use crate::{
+    api::AccessGrant,
+    chain::{ChainError, Keeper, Told},
+    ledger::{Ledger, Namespace},
+    tenant::cache::Cache,
+};
 
 /// The grants themselves.
 pub type Grants = Cache<AccessGrant>;
@@ -25,12 +32,43 @@ pub struct Context {
     pub grants: Grants,
     /// Their RoleBindings.
     pub bindings: Bindings,
-    /// Whether a namespace is on its way out.
-    pub is_terminating: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// A namespace as it was seen; none where its event is still on its way.
+    pub namespace: Box<SeeNamespace>,
+    /// Uid of the namespace `kube-system`.
+    pub cluster: Uuid,
+    /// Berth's own namespace, where tombstones are.
+    pub home: String,
+    /// Moves whenever a tombstone was written: somebody has to look after it.
+    pub tombstones: watch::Sender<u64>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// What it was told last of each grant: to tell it of changes only.
+    pub told: Told,
+    /// The epoch of the leadership under which this process may write now; none after its local deadline.
+    pub epoch: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// Events.
     pub recorder: Recorder,
     /// The time.
     pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+/// Looks a namespace up by its name.
+type SeeNamespace = dyn Fn(&str) -> Option<NamespaceSeen> + Send + Sync;
+
+/// A namespace as grants need it.
+#[derive(Clone, Debug)]
+pub struct NamespaceSeen {
+    /// As the ledger keeps it.
+    pub row: Namespace,
+    /// It is on its way out.
+    pub is_terminating: bool,
+}
+
+impl Context {
+    /// What the chains of grants are kept and shown with.
+    pub(super) fn keeper(&self) -> Keeper<'_> {
+        Keeper { client: &self.client, home: &self.home, ledger: &self.ledger, told: &self.told }
+    }
 }
 
 /// Why a pass ended early. It is tried again, later and later.
@@ -46,20 +84,12 @@ pub enum PassError {
         /// What the API server or the connection said.
         source: Box<kube::Error>,
     },
-    /// The grant has changed since it was read: the next pass reads again.
-    #[error("{0} has changed since it was read; it is read again")]
-    Overtaken(String),
-    /// The grant is gone.
-    #[error("{0} is gone")]
-    Gone(String),
-    /// The status could not be written.
-    #[error("the status of AccessGrant {subject} could not be written")]
-    Status {
-        /// Namespace and name.
-        subject: String,
-        /// What the API server or the connection said.
-        source: Box<kube::Error>,
-    },
+    /// This process is not, or not certainly, the leader any more.
+    #[error("this process is not the leader; it writes nothing")]
+    NotLeader,
+    /// Its chain could not be brought further; the access is as it should be, but nothing new is shown.
+    #[error("how the access stands is not shown")]
+    Chain(#[from] ChainError),
     /// The API server left out what it always sets.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -70,9 +100,8 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Binding { .. } => "BindingNotWritten",
-            Self::Overtaken(_) => "Overtaken",
-            Self::Gone(_) => "Gone",
-            Self::Status { .. } => "StatusNotWritten",
+            Self::NotLeader => "NotLeader",
+            Self::Chain(error) => error.reason(),
             Self::Damaged(_) => "MetadataDamaged",
         }
     }
@@ -83,6 +112,8 @@ impl PassError {
 pub struct Done {
     /// Requests to the API server that wrote.
     pub writes: u32,
+    /// Records that were kept.
+    pub records: u32,
     /// When to look again.
     pub look_again: Duration,
 }

@@ -1,6 +1,6 @@
-//! One pass over one grant: its RoleBindings are made what the plan says, then its status says what was seen.
+//! One pass over one grant: its RoleBindings are made what the plan says, then what was seen is told and shown (`tell`).
 //!
-//! Owns: the order, and every write. Must never: decide what should be; touch a RoleBinding that is not the grant's own;
+//! Owns: the order, and every write to a RoleBinding. Must never: decide what should be; touch a RoleBinding that is not the grant's own;
 //! show that access is gone before the API server has said so.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -11,22 +11,21 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
     core::Status,
 };
-use kube_runtime::{
-    events::{Event, EventType},
-    reflector::ObjectRef,
-};
+use kube_runtime::reflector::ObjectRef;
 use serde_json::json;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use super::{
     context::{Context, Done, PassError},
     names,
     plan::{self, Effect, Grant, Plan},
-    status::{self, Standing},
+    record::{Account, Unaccountable},
+    status::Standing,
+    tell::{Seen, Teller},
 };
 use crate::{
-    api::{AccessGrant, access_grant::AccessGrantStatus},
-    ledger::visible,
+    api::{AccessGrant, FINALIZER},
+    chain::{self, ChainError},
 };
 
 /// How soon a grant is looked at again that is not as desired: what stands in its way may be nothing that Berth watches.
@@ -37,28 +36,47 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
     // The cache may be behind our own last write; what we wrote is not.
     let object = context.grants.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let grant = plan::read(&object, (context.is_terminating)(namespace))?;
+    let seen = (context.namespace)(namespace);
+    let grant = plan::read(&object, seen.as_ref().is_some_and(|namespace| namespace.is_terminating))?;
     let now = (context.clock)();
     let bindings: Api<RoleBinding> = Api::namespaced(context.client.clone(), &grant.namespace);
     let mut pass = Pass { context, grant: &grant, bindings, there: BTreeMap::new(), writes: 0, stuck: None };
     let plan = pass.observe(&object, now).await?;
+    let object = if plan.open { pass.hold(object).await? } else { object };
     for effect in &plan.effects {
         pass.carry_out(effect).await?;
     }
     let standing = pass.standing(&plan);
     let carriers = pass.there.values().filter(|binding| pass.counts(binding)).map(|binding| binding.name_any());
-    let before = object.status.clone().unwrap_or_default();
-    let shown = status::of(&before, &grant, &standing, carriers.collect(), now);
+    let carriers: Vec<String> = carriers.collect();
     let is_settled = matches!(standing, Standing::Active | Standing::Expired);
     let look_again = if is_settled { plan.look_again } else { plan.look_again.min(AGAIN) };
-    let mut done = Done { writes: pass.writes, look_again };
-    if shown != before && !grant.deleting {
-        let written = show(context, &grant, &object, &shown).await?;
-        context.grants.wrote(written);
-        done.writes += 1;
-        tell(context, &grant, &object, &before, &shown, &standing);
+    let mut done = Done { writes: pass.writes, look_again, ..Done::default() };
+    let Some(namespace) = seen else {
+        // Its event is on its way; the access is as it should be, and what there is to tell comes after.
+        done.look_again = AGAIN;
+        return Ok(done);
+    };
+    if is_let_go(&object) {
+        // Without the finalizer there is nothing to end: it was never told of, or its end was.
+        return Ok(done);
     }
-    Ok(done)
+    let account = match Account::read(&object, &grant, context.cluster, namespace.row) {
+        Ok(account) => account,
+        Err(Unaccountable::Damaged(error)) => return Err(error.into()),
+        Err(Unaccountable::Status(error)) => return Err(ChainError::from(error).into()),
+    };
+    let seen = Seen { open: plan.open, carriers, standing, now };
+    Teller { context, grant: &grant, object, account, seen, done, last: None }.run().await
+}
+
+/// Whether an object that is being deleted is not held any more, as far as Berth is concerned.
+fn is_let_go(object: &AccessGrant) -> bool {
+    object.metadata.deletion_timestamp.is_some() && !is_held_by_berth(object)
+}
+
+fn is_held_by_berth(object: &AccessGrant) -> bool {
+    object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Deletes RoleBindings that were cut off from their grant, where that is gone: nothing else would end what they give.
@@ -97,6 +115,17 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Without the finalizer a grant would be gone before its end is recorded. The API server adds it at creation where the
+    /// chart's policy is; here it is added where the policy is not, before anything is given.
+    async fn hold(&mut self, object: Arc<AccessGrant>) -> Result<Arc<AccessGrant>, PassError> {
+        if is_held_by_berth(&object) {
+            return Ok(object);
+        }
+        let held = chain::hold(&self.context.client, &*object).await.map_err(ChainError::from)?;
+        self.writes += 1;
+        Ok(self.context.grants.wrote(held))
+    }
+
     /// What is there, and what follows. The cache knows all that bear our label; that nothing is left of a grant which has
     /// ended, the API server itself has to say.
     async fn observe(&mut self, object: &AccessGrant, now: jiff::Timestamp) -> Result<Plan, PassError> {
@@ -110,7 +139,8 @@ impl Pass<'_> {
             }
         }
         let mut plan = plan::plan(grant, &observed, now);
-        let told = object.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Expired");
+        let told =
+            matches!(object.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Expired" | "Deleted"));
         if !plan.open && !told {
             let listed = self.bindings.list(&ListParams::default()).await;
             let listed = listed.map_err(|source| error("list", &grant.namespace, "*", source))?;
@@ -203,7 +233,11 @@ impl Pass<'_> {
         let carriers: Vec<String> =
             self.there.values().filter(|binding| self.counts(binding)).map(|binding| binding.name_any()).collect();
         if !plan.open {
-            return if carriers.is_empty() { Standing::Expired } else { Standing::Overdue(carriers) };
+            return match (carriers.is_empty(), self.grant.deleting) {
+                (true, false) => Standing::Expired,
+                (true, true) => Standing::Removed,
+                (false, _) => Standing::Overdue(carriers),
+            };
         }
         if self.grant.namespace_terminating {
             return Standing::NamespaceTerminating;
@@ -242,71 +276,4 @@ fn is_refusal(status: &Status) -> bool {
 
 fn error(verb: &'static str, namespace: &str, name: &str, source: kube::Error) -> PassError {
     PassError::Binding { verb, subject: format!("{namespace}/{name}"), source: Box::new(source) }
-}
-
-/// Writes the status, if the grant is still as it was read.
-async fn show(
-    context: &Context,
-    grant: &Grant,
-    object: &AccessGrant,
-    status: &AccessGrantStatus,
-) -> Result<AccessGrant, PassError> {
-    let subject = format!("{}/{}", grant.namespace, grant.name);
-    let operations = json!([
-        {"op": "test", "path": "/metadata/uid", "value": grant.uid},
-        {"op": "test", "path": "/metadata/resourceVersion", "value": object.metadata.resource_version},
-        {"op": "add", "path": "/status", "value": status},
-    ]);
-    let failed = |source| PassError::Status { subject: subject.clone(), source: Box::new(source) };
-    let patch = serde_json::from_value(operations).map(Patch::<()>::Json);
-    let patch = patch.map_err(|source| failed(kube::Error::SerdeError(source)))?;
-    let how = PatchParams { field_manager: Some(names::STATUS_MANAGER.to_owned()), ..PatchParams::default() };
-    let grants: Api<AccessGrant> = Api::namespaced(context.client.clone(), &grant.namespace);
-    grants.patch_status(&grant.name, &how, &patch).await.map_err(|source| match &source {
-        // 422 is how a failed `test` is answered; what the schema refuses comes as 422 as well, and names a field.
-        kube::Error::Api(status)
-            if status.code == 409 || (status.code == 422 && !status.message.contains("is invalid")) =>
-        {
-            PassError::Overtaken(subject.clone())
-        }
-        kube::Error::Api(status) if status.code == 404 => PassError::Gone(subject.clone()),
-        _ => failed(source),
-    })
-}
-
-/// One line in the log and one Event, where the phase or its reason is another than before.
-fn tell(
-    context: &Context,
-    grant: &Grant,
-    object: &AccessGrant,
-    before: &AccessGrantStatus,
-    after: &AccessGrantStatus,
-    standing: &Standing,
-) {
-    let reason_of = |status: &AccessGrantStatus| status.conditions.first().map(|condition| condition.reason.clone());
-    if (&before.phase, reason_of(before)) == (&after.phase, reason_of(after)) {
-        return;
-    }
-    let (reason, message) = standing.words(grant);
-    let warning = matches!(standing, Standing::Stuck { .. } | Standing::Overdue(_));
-    let phase = after.phase.as_deref().unwrap_or_default();
-    if warning {
-        warn!(uid = %grant.uid, namespace = %grant.namespace, name = %grant.name, phase, reason, "access: {message}");
-    } else {
-        info!(uid = %grant.uid, namespace = %grant.namespace, name = %grant.name, phase, reason, "access");
-    }
-    // Events are for people who look now: nobody waits for one, and one that is lost is not worth a second try.
-    let event = Event {
-        type_: if warning { EventType::Warning } else { EventType::Normal },
-        reason: reason.to_owned(),
-        note: Some(visible(&message, 1_000)),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
-    let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
-    tokio::spawn(async move {
-        if let Err(error) = recorder.publish(&event, &about).await {
-            debug!(%error, reason = event.reason, "an Event was not taken");
-        }
-    });
 }

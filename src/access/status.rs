@@ -1,12 +1,23 @@
 //! The status of a grant, made from what was decided and seen: phase for people, conditions as the truth.
 //!
-//! Owns: every field of the status. Must never: say that access is there, or gone, before it was seen to be.
+//! Owns: every field of the status but the place in the chain. Must never: say that access is there, or gone, before it was
+//! seen to be.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::plan::Grant;
-use crate::{api::access_grant::AccessGrantStatus, ledger::visible};
+use super::{
+    plan::Grant,
+    record::{CHANGED, EXPIRED, GRANTED, REMOVED},
+};
+use crate::{
+    api::{
+        LedgerStatus,
+        access_grant::{AccessGrantStatus, Recorded},
+    },
+    chain::{Kept, SYNCED},
+    ledger::{LedgerError, visible},
+};
 
 /// The longest message of a condition, in characters.
 const MAX_MESSAGE: usize = 1_024;
@@ -29,13 +40,44 @@ pub enum Standing {
     Expired,
     /// It has ended, and is still there.
     Overdue(Vec<String>),
+    /// Its object is being deleted, and all of it is gone.
+    Removed,
     /// The namespace is going: nothing can be given in it.
     NamespaceTerminating,
+    /// What it is in fact is not durable yet, and so not shown.
+    Untold {
+        /// One CamelCase word.
+        reason: &'static str,
+        /// Why.
+        message: String,
+        /// It will not go on by itself.
+        is_stuck: bool,
+    },
 }
 
 impl Standing {
-    fn phase(&self) -> &'static str {
+    /// What was recorded last is shown; how it stands now comes next.
+    pub fn ledger_ahead() -> Self {
+        let message = "the ledger had this already; what follows from it comes next".to_owned();
+        Self::Untold { reason: "LedgerAhead", message, is_stuck: false }
+    }
+
+    /// The ledger does not take how it stands now.
+    pub fn untold(error: &LedgerError) -> Self {
+        let message = "how the access stands is not shown until the ledger has it".to_owned();
+        Self::Untold { reason: error.reason(), message, is_stuck: matches!(error, LedgerError::Full { .. }) }
+    }
+
+    /// In one word; where how it stands is not to be shown, by what was recorded last.
+    fn phase(&self, recorded: Option<&Recorded>) -> &'static str {
         match self {
+            Self::Removed => "Deleted",
+            Self::Untold { .. } => match recorded.map(|told| told.reason.as_str()) {
+                Some(GRANTED | CHANGED) => "Active",
+                Some(EXPIRED) => "Expired",
+                Some(REMOVED) => "Deleted",
+                Some(_) | None => "Pending",
+            },
             Self::Active => "Active",
             Self::Stuck { .. } | Self::OnTheWay | Self::NamespaceTerminating => "Pending",
             Self::Expired => "Expired",
@@ -57,7 +99,9 @@ impl Standing {
             Self::Overdue(names) => {
                 ("BindingsLeft", format!("it has ended, and these RoleBindings are still there: {}", names.join(", ")))
             }
+            Self::Removed => ("Removed", "its grant is deleted; its RoleBindings are gone".to_owned()),
             Self::NamespaceTerminating => ("NamespaceTerminating", "the namespace is being deleted".to_owned()),
+            Self::Untold { reason, message, is_stuck: _ } => (reason, message.clone()),
         }
     }
 }
@@ -82,23 +126,24 @@ pub fn of(
     grant: &Grant,
     standing: &Standing,
     bindings: Vec<String>,
+    kept: Kept<'_>,
     now: Timestamp,
 ) -> AccessGrantStatus {
     let (ready, reconciling, stalled) = match standing {
-        Standing::Active | Standing::Expired => (true, false, false),
+        Standing::Active | Standing::Expired | Standing::Removed => (true, false, false),
         Standing::OnTheWay | Standing::Overdue(_) | Standing::NamespaceTerminating => (false, true, false),
         Standing::Stuck { .. } => (false, false, true),
+        Standing::Untold { is_stuck, .. } => (false, !is_stuck, *is_stuck),
     };
     let (reason, message) = standing.words(grant);
-    let message = visible(&message, MAX_MESSAGE);
-    let condition = |name: &str, is: bool| {
+    let condition = |name: &str, is: bool, reason: &str, message: &str| {
         let status = if is { "True" } else { "False" };
         let old = before.conditions.iter().find(|old| old.type_ == name && old.status == status);
         Condition {
             type_: name.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: message.clone(),
+            message: visible(message, MAX_MESSAGE),
             // Whole seconds: that is all the API keeps.
             last_transition_time: old.map_or_else(
                 || Time(Timestamp::from_second(now.as_second()).unwrap_or_default()),
@@ -107,16 +152,23 @@ pub fn of(
             observed_generation: Some(grant.generation),
         }
     };
+    let mut conditions = vec![
+        condition("Ready", ready, reason, &message),
+        condition("Reconciling", reconciling, reason, &message),
+        condition("Stalled", stalled, reason, &message),
+    ];
+    conditions.extend(match kept.words(before.ledger.pending.len()) {
+        Some((is, reason, message)) => Some(condition(SYNCED, is, reason, &message)),
+        None => before.conditions.iter().find(|old| old.type_ == SYNCED).cloned(),
+    });
     AccessGrantStatus {
         observed_generation: grant.generation,
-        phase: Some(standing.phase().to_owned()),
-        conditions: vec![
-            condition("Ready", ready),
-            condition("Reconciling", reconciling),
-            condition("Stalled", stalled),
-        ],
+        phase: Some(standing.phase(before.recorded.as_ref()).to_owned()),
+        conditions,
         bindings,
         unknown: grant.meaning.unknown.clone(),
         unbound: grant.meaning.unbound.clone(),
+        recorded: before.recorded.clone(),
+        ledger: LedgerStatus { backend: kept.backend(before.ledger.backend.as_ref()), ..before.ledger.clone() },
     }
 }

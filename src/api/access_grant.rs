@@ -9,6 +9,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LedgerStatus;
+
 /// Access in one namespace that ends by itself.
 // In no category: `kubectl get berth` has to work for whoever may see services, and those who edit them see no grants, as
 // they see no RoleBindings.
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where it is in its life"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "Whether it is as desired"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", description = "Why it is, or is not, as desired"),
+    printcolumn(name = "Synced", type_ = "string", json_path = ".status.conditions[?(@.type=='LedgerSynced')].reason", priority = 1, description = "Where its records are"),
     printcolumn(name = "Name", type_ = "string", json_path = ".spec.subject.displayName", priority = 1, description = "The user's name, for people"),
     printcolumn(name = "Email", type_ = "string", json_path = ".spec.subject.email", priority = 1, description = "The user's e-mail address"),
     printcolumn(name = "Permissions", type_ = "string", json_path = ".spec.permissions", priority = 1, description = "The permissions object, where there is no role"),
@@ -158,10 +161,10 @@ pub struct AccessGrantStatus {
     /// The `metadata.generation` that this status is about; -1 where nobody has looked at the object yet.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Where the grant is in its life, for people: Pending, Active, Overdue (it has ended and the access is still there) or Expired. Programs read the conditions.
+    /// Where the grant is in its life, for people: Pending, Active, Overdue (it has ended and the access is still there), Expired or Deleted. Programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The truth, as kstatus reads it. Ready: as desired, also when expired. Reconciling: on the way. Stalled: it will not go on by itself.
+    /// The truth, as kstatus reads it. Ready: as desired, also when expired. Reconciling: on the way. Stalled: it will not go on by itself. LedgerSynced: its records are in the ledger's home.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -174,4 +177,20 @@ pub struct AccessGrantStatus {
     /// What is known and gives nothing in Kubernetes, as `key: verb`: no right inside one namespace means it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unbound: Vec<String>,
+    /// What the ledger was told last of the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
+    /// The end of the grant's chain in the ledger.
+    #[serde(default)]
+    pub ledger: LedgerStatus,
+}
+
+/// A record of the grant, by what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    /// Granted, Changed, Expired or Removed.
+    pub reason: String,
+    /// The `metadata.generation` that it answers to.
+    pub generation: i64,
 }

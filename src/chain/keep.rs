@@ -106,7 +106,7 @@ pub enum Agreed {
     /// The ledger has everything that is shown.
     Seen,
     /// It has this record in front, which is to be shown.
-    Show(Entered),
+    Show(Box<Entered>),
     /// Not now, and this is why.
     Not(LedgerError),
     /// It cannot be said now.
@@ -127,13 +127,15 @@ pub async fn agree<K: Chained>(
     let now = |head| present(chain.state, head);
     match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await {
         Ok(Way::Show(record)) => {
-            Ok(Agreed::Show(Entered { record: *record, carried: false, before: true, entries: 0 }))
+            Ok(Agreed::Show(Box::new(Entered { record: *record, carried: false, before: true, entries: 0 })))
         }
         Ok(Way::Append { superseded: Some(head) }) => {
             let record = record::superseded(chain, head).seal(seal, chain.head);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(now(record.head())) };
             match keeper.ledger.submit(entry).await? {
-                Outcome::Durable(_) => Ok(Agreed::Show(Entered { record, carried: false, before: true, entries: 1 })),
+                Outcome::Durable(_) => {
+                    Ok(Agreed::Show(Box::new(Entered { record, carried: false, before: true, entries: 1 })))
+                }
                 // The chain is right without it; whoever disagrees next names what it finds.
                 Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => Ok(Agreed::Unsaid { entries: 1 }),
             }

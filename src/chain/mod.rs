@@ -110,3 +110,15 @@ pub enum ChainError {
     #[error("{0} takes more steps than there can be; this is a defect of Berth")]
     Endless(String),
 }
+
+impl ChainError {
+    /// One CamelCase word: metric label and Event reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Show(error) => error.reason(),
+            Self::Ledger(error) => error.reason(),
+            Self::Tombstone(_) => "TombstoneNotWritten",
+            Self::Endless(_) => "Endless",
+        }
+    }
+}

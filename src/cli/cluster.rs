@@ -8,14 +8,13 @@ use uuid::Uuid;
 
 use super::Failure;
 use crate::{
-    api::TenantContainer,
-    chain,
+    api::{AccessGrant, TenantContainer},
+    chain::{self, Chained},
     ledger::{ChainId, Head, Record, Shown, Stored, StoredHead, verify::Carried},
-    tenant::validate,
     tombstone::{self, Stone},
 };
 
-/// TenantContainers in one answer of the API server.
+/// Objects in one answer of the API server.
 const PAGE: u32 = 500;
 
 /// Reads them all. A status that cannot be read is a note: the object itself says what is wrong with it.
@@ -25,18 +24,8 @@ pub(super) async fn shown(namespace: &str) -> Result<Shown, Failure> {
     let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(failed("its identity"))?;
     let cluster: Uuid = system.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()).unwrap_or_default();
     let mut shown = Shown::default();
-    let tenants: Api<TenantContainer> = Api::all(client.clone());
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let list = tenants.list(&page).await.map_err(failed("TenantContainers"))?;
-        for object in &list.items {
-            take(&mut shown, cluster, object);
-        }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => break,
-        }
-    }
+    take_all::<TenantContainer>(&mut shown, cluster, &client).await.map_err(failed("TenantContainers"))?;
+    take_all::<AccessGrant>(&mut shown, cluster, &client).await.map_err(failed("AccessGrants"))?;
     let stones = tombstone::all(&client, namespace).await;
     for map in stones.map_err(|error| Failure::Cluster { doing: "tombstones", why: error.to_string() })? {
         match Stone::decode(&map) {
@@ -50,17 +39,43 @@ pub(super) async fn shown(namespace: &str) -> Result<Shown, Failure> {
     Ok(shown)
 }
 
-fn take(shown: &mut Shown, cluster: Uuid, object: &TenantContainer) {
-    let Ok(target) = validate::identify(object, cluster) else { return };
-    let chain = ChainId { cluster, uid: target.uid };
-    match validate::shown(object.status.as_ref()) {
-        Ok(status) => {
-            shown.heads.push(StoredHead { chain, head: status.head });
-            let (records, unreadable) = chain::read(&status.status.ledger);
-            carry(shown, chain, status.head, records, &format!("status of {target}"));
-            shown.notes.extend(unreadable.map(|why| format!("status.ledger.pending of {target}: {why}")));
+/// All objects of one kind; none where the cluster does not know it.
+async fn take_all<K: Chained>(shown: &mut Shown, cluster: Uuid, client: &Client) -> Result<(), kube::Error> {
+    let objects: Api<K> = Api::all(client.clone());
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = match objects.list(&page).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            list => list?,
+        };
+        for object in &list.items {
+            take(shown, cluster, object);
         }
-        Err(refusal) => shown.notes.push(format!("{target}: {refusal}")),
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn take<K: Chained>(shown: &mut Shown, cluster: Uuid, object: &K) {
+    let metadata = object.meta();
+    let (Some(uid), Some(status)) = (metadata.uid.as_deref().and_then(|uid| uid.parse().ok()), object.status()) else {
+        return;
+    };
+    let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref());
+    let about = format!("{} {namespace}/{}", K::kind(&()), name.unwrap_or_default());
+    let (chain, ledger) = (ChainId { cluster, uid }, K::ledger(status));
+    match chain::head(ledger) {
+        Ok(head) => {
+            shown.heads.push(StoredHead { chain, head });
+            let (records, unreadable) = chain::read(ledger);
+            carry(shown, chain, head, records, &format!("status of {about}"));
+            shown.notes.extend(unreadable.map(|why| format!("status.ledger.pending of {about}: {why}")));
+        }
+        Err((field, value)) => {
+            shown.notes.push(format!("{about}: status.{field} is \"{value}\", which Berth cannot have written"));
+        }
     }
 }
 

@@ -19,22 +19,26 @@ use kube_runtime::{
     events::{Recorder, Reporter},
     reflector::ObjectRef,
 };
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::watch as signal, time::MissedTickBehavior};
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use super::{
     dice, explain, fence,
+    leader::Leadership,
     metrics::{Metrics, controller::ACCESS_GRANT as CONTROLLER},
     retry::Retries,
     watch,
 };
 use crate::{
-    access::{self, Bindings, Context, Grants, PassError, names, plan},
+    access::{self, Bindings, Context, Grants, NamespaceSeen, PassError, names, plan},
     api::AccessGrant,
+    chain::{ChainError, ShowError, Told},
+    ledger::{Ledger, Namespace},
     tenant::{cache::Cache, view::NamespaceView},
 };
 
-/// Passes at once: there are few, and none waits for the ledger.
+/// Passes at once: there are few. Access waits for no ledger; what is told of it does, for a moment.
 const CONCURRENCY: u16 = 4;
 /// How often the clock on the wall is read. Whatever becomes of timers (a clock that was set, a machine that slept, a pass
 /// that failed and waits), an end is noticed so soon: within the 5 s that are promised, with one failed try.
@@ -49,6 +53,11 @@ pub(super) struct Around {
     pub(super) namespaces: Cache<NamespaceView>,
     pub(super) pod: String,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) cluster: Uuid,
+    pub(super) home: String,
+    pub(super) tombstones: signal::Sender<u64>,
+    pub(super) ledger: Ledger,
+    pub(super) leadership: Leadership,
 }
 
 struct Worker {
@@ -60,31 +69,35 @@ struct Worker {
 
 /// Works until it is dropped.
 pub(super) async fn run(around: Around) {
-    let Around { watching, writing, namespaces, pod, metrics } = around;
+    let Around { watching, writing, namespaces, pod, metrics, cluster, home, tombstones, ledger, leadership } = around;
     let (grants, grants_writer) = watch::cache();
     let (bindings, bindings_writer) = watch::cache();
     let store = grants_writer.as_reader();
     let main = watch::objects(Api::all(watching.clone()), grants.clone(), grants_writer, |_| {});
     let owners = owners(Api::all(watching.clone()), bindings.clone(), bindings_writer);
     let reporter = Reporter { controller: "berth.dev/accessgrant".into(), instance: Some(pod) };
-    let terminating = namespaces.clone();
+    let seen = namespaces.clone();
+    let doubtful = watch::doubtful(&ledger, grants.clone());
     let worker = Arc::new(Worker {
         context: Context {
             recorder: Recorder::new(writing.clone(), reporter),
             client: writing,
             grants,
             bindings,
-            is_terminating: Box::new(move |name| {
-                let namespace = terminating.get(&ObjectRef::new(name));
-                namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
-            }),
+            namespace: Box::new(move |name| namespace(&seen, name)),
+            cluster,
+            home,
+            tombstones,
+            ledger,
+            told: Told::default(),
+            epoch: Box::new(move || leadership.epoch()),
             clock: Box::new(Timestamp::now),
         },
         metrics,
         retries: Retries::default(),
         namespaces,
     });
-    let triggers = stream::select(owners.boxed(), ended(Arc::clone(&worker)).boxed());
+    let triggers = stream::select_all([owners.boxed(), ended(Arc::clone(&worker)).boxed(), doubtful.boxed()]);
     let sweeping = Arc::clone(&worker).sweep();
     let counted = Counted(Arc::clone(&worker.metrics));
     let work = Controller::for_shared_stream(main, store)
@@ -100,6 +113,13 @@ pub(super) async fn run(around: Around) {
     let (work, sweeping) = (pin!(work), pin!(sweeping));
     future::select(work, sweeping).await;
     drop(counted);
+}
+
+fn namespace(seen: &Cache<NamespaceView>, name: &str) -> Option<NamespaceSeen> {
+    let metadata = &seen.get(&ObjectRef::new(name))?.metadata;
+    let labels = metadata.labels.clone().unwrap_or_default();
+    let row = Namespace { uid: metadata.uid.as_deref()?.parse().ok()?, name: name.to_owned(), labels };
+    Some(NamespaceSeen { row, is_terminating: metadata.deletion_timestamp.is_some() })
 }
 
 /// Who does not lead counts nothing: somebody else does.
@@ -148,7 +168,9 @@ fn ended(worker: Arc<Worker>) -> impl Stream<Item = ObjectRef<AccessGrant>> + Se
 fn is_shown_to_have_ended(grants: &Grants, grant: &AccessGrant) -> bool {
     let newest = grants.get(&ObjectRef::from_obj(grant));
     let status = newest.as_ref().and_then(|grant| grant.status.as_ref());
-    status.is_some_and(|status| status.phase.as_deref() == Some("Expired"))
+    // Of a grant that is being deleted, nothing but its own absence is the end.
+    grant.metadata.deletion_timestamp.is_none()
+        && status.is_some_and(|status| status.phase.as_deref() == Some("Expired"))
 }
 
 fn overdue(past: &[Arc<AccessGrant>], bindings: &Bindings, now: Timestamp) -> usize {
@@ -165,6 +187,13 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
+/// Whether a pass that ended so is the ordinary course of things: read again, and it is right; or somebody else leads.
+fn is_ordinary(error: &PassError) -> bool {
+    use PassError::{Chain, NotLeader};
+    matches!(error, Chain(ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_))) | NotLeader)
+        || fence::is_fenced(error)
+}
+
 impl Worker {
     /// Until every cache has its first complete list: absence counts only then.
     async fn synced(&self) {
@@ -177,7 +206,7 @@ impl Worker {
         let began = Instant::now();
         worker.metrics.began(CONTROLLER);
         let outcome = Box::pin(access::pass(&worker.context, &object)).await;
-        let result = outcome.as_ref().map(|done| (done.writes, 0)).map_err(PassError::reason);
+        let result = outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason);
         worker.metrics.ended(CONTROLLER, began.elapsed(), result);
         let done = outcome?;
         worker.retries.succeeded(&ObjectRef::from_obj(&*object));
@@ -189,7 +218,7 @@ impl Worker {
         let (uid, namespace, name) =
             (object.metadata.uid.as_deref(), object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
         let (reason, why) = (error.reason(), explain(error));
-        if matches!(error, PassError::Overtaken(_) | PassError::Gone(_)) || fence::is_fenced(error) {
+        if is_ordinary(error) {
             debug!(uid, namespace, name, reason, error = why, ?wait, "a grant again");
         } else {
             warn!(uid, namespace, name, reason, error = why, ?wait, "a pass over a grant failed; trying again");

@@ -263,12 +263,18 @@ impl Operator {
         let (budgets, budgets_writer) = watch::cache();
         let rivals = Rivals::default();
         let store = tenants_writer.as_reader();
+        let tombstones = signal::Sender::new(0);
         let granting = grants::Around {
             watching: client.clone(),
             writing: writing.clone(),
             namespaces: namespaces.clone(),
             pod: self.config.pod.clone(),
             metrics: Arc::clone(&self.metrics),
+            cluster: self.cluster,
+            home: self.config.namespace.clone(),
+            tombstones: tombstones.clone(),
+            ledger: ledger.clone(),
+            leadership: leadership.clone(),
         };
         let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
         let shares = Arc::new(Shares::default());
@@ -301,7 +307,7 @@ impl Operator {
                 recorder: Recorder::new(writing.clone(), reporter),
                 client: writing,
                 home: self.config.namespace.clone(),
-                tombstones: signal::Sender::new(0),
+                tombstones,
                 cluster: self.cluster,
                 tenants,
                 caches,

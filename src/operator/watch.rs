@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use crate::{
     api::TenantContainer,
+    chain::{Chained, SYNCED},
     ledger::Ledger,
     tenant::{
         cache::Cache,
@@ -86,12 +87,12 @@ pub(super) fn residents(
     })
 }
 
-/// Whenever the ledger has news: every TenantContainer whose status carries records, or says that some are not in their home.
+/// Whenever the ledger has news: every object whose status carries records, or says that some are not in their home.
 /// At the first time, and after a rewind, all of them: nobody knows then whether ledger and status agree.
-pub(super) fn doubtful(
+pub(super) fn doubtful<K: Chained + Send + Sync + 'static>(
     ledger: &Ledger,
-    tenants: Cache<TenantContainer>,
-) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send + use<> {
+    objects: Cache<K>,
+) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
     let (news, rewinds) = (ledger.news(), ledger.rewinds());
     let moved = stream::unfold((news, rewinds, None), |(mut news, rewinds, before)| async move {
         // An end means that the ledger never has any.
@@ -100,16 +101,16 @@ pub(super) fn doubtful(
         Some((now != before, (news, rewinds, now)))
     });
     moved.flat_map(move |all| {
-        let doubtful = tenants.filter(|tenant| {
-            all || tenant.status.as_ref().is_some_and(|status| {
-                let elsewhere = |condition: &Condition| {
-                    condition.type_ == "LedgerSynced" && (condition.status == "False" || condition.reason != "Database")
-                };
-                !status.ledger.pending.is_empty() || status.conditions.iter().any(elsewhere)
-            })
-        });
-        stream::iter(doubtful.into_iter().map(|tenant| ObjectRef::from_obj(&*tenant)).collect::<Vec<_>>())
+        let doubtful = objects.filter(|object| all || object.status().is_some_and(is_elsewhere::<K>));
+        stream::iter(doubtful.into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>())
     })
+}
+
+fn is_elsewhere<K: Chained>(status: &K::Status) -> bool {
+    let unsynced = |condition: &Condition| {
+        condition.type_ == SYNCED && (condition.status == "False" || condition.reason != "Database")
+    };
+    !K::ledger(status).pending.is_empty() || K::conditions(status).iter().any(unsynced)
 }
 
 /// Watches the TenantContainers themselves; yields each that changed.

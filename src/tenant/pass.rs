@@ -182,7 +182,7 @@ impl Pass<'_> {
             Agreed::Show(entered) => {
                 self.done.records += entered.entries;
                 let standing = Standing::OnTheWay { reason: "LedgerAhead", message: String::new() };
-                self.show_hop(tenant, observed, entered, &standing).await
+                self.show_hop(tenant, observed, *entered, &standing).await
             }
             Agreed::Seen => {
                 self.agreed = true;

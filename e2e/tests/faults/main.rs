@@ -7,6 +7,7 @@
 mod children;
 mod database;
 mod disk;
+mod grants;
 mod killed;
 mod leaders;
 mod life;

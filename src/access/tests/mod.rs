@@ -1,15 +1,17 @@
 //! Tests of the room: the table, the plan, and passes against an API server that fits in a test.
 
+mod chains;
 mod passes;
 mod permissions;
 mod plan;
 mod server;
+mod world;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::ObjectMeta;
 
 use crate::api::{
-    AccessGrant,
+    ACTOR_ANNOTATION, ACTOR_GENERATION_ANNOTATION, AccessGrant, FINALIZER,
     access_grant::{AccessGrantSpec, Role, Subject, SubjectKind},
 };
 
@@ -30,6 +32,14 @@ fn grant() -> AccessGrant {
             uid: Some(UID.to_owned()),
             generation: Some(1),
             resource_version: Some("1".to_owned()),
+            creation_timestamp: Some(Time(at("2030-01-01T09:00:00Z"))),
+            // As the policy has it.
+            finalizers: Some(vec![FINALIZER.to_owned()]),
+            annotations: Some(
+                [(ACTOR_ANNOTATION, "root@acme.example"), (ACTOR_GENERATION_ANNOTATION, "1")]
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..ObjectMeta::default()
         },
         spec: AccessGrantSpec {

@@ -1,110 +1,22 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube_runtime::{
-    events::{Recorder, Reporter},
-    reflector::store::Writer,
-    watcher::Event,
-};
-use serde_json::{Value, json};
+use kube_runtime::watcher::Event;
+use serde_json::json;
 
-use super::{NOON, UID, at, grant, server::Server};
+use super::{
+    NOON, UID,
+    world::{BINDING, GRANT, NAME, World},
+};
 use crate::{
-    access::{self, Context, Done, PassError},
+    access::{self, Done},
     api::AccessGrant,
-    tenant::cache::Cache,
 };
-
-const GRANT: &str = "/apis/berth.dev/v1alpha1/namespaces/acme/accessgrants/alice";
-const BINDING: &str =
-    "/apis/rbac.authorization.k8s.io/v1/namespaces/acme/rolebindings/berth-grant-alice-11111111-operator";
-const NAME: &str = "berth-grant-alice-11111111-operator";
-
-/// An operator, its caches and its API server.
-struct World {
-    server: Server,
-    context: Context,
-    clock: Arc<AtomicI64>,
-    grants: Writer<AccessGrant>,
-    bindings: Writer<RoleBinding>,
-}
-
-impl World {
-    /// With the grant there, a minute before noon.
-    fn new() -> Self {
-        let server = Server::default();
-        server.put(GRANT, serde_json::to_value(grant()).unwrap());
-        let clock = Arc::new(AtomicI64::new(at("2030-01-01T11:59:00Z").as_microsecond()));
-        let (grants, bindings) = (Writer::default(), Writer::default());
-        let reporter = Reporter { controller: "berth.dev/accessgrant".into(), instance: None };
-        let now = Arc::clone(&clock);
-        let context = Context {
-            client: server.client(),
-            grants: Cache::new(grants.as_reader()),
-            bindings: Cache::new(bindings.as_reader()),
-            is_terminating: Box::new(|_| false),
-            recorder: Recorder::new(server.client(), reporter),
-            clock: Box::new(move || Timestamp::from_microsecond(now.load(Ordering::Relaxed)).unwrap()),
-        };
-        Self { server, context, clock, grants, bindings }
-    }
-
-    fn now_is(&self, text: &str) {
-        self.clock.store(at(text).as_microsecond(), Ordering::Relaxed);
-    }
-
-    /// The watches catch up.
-    fn watch(&mut self) {
-        let read = |value: Value| serde_json::from_value(value).unwrap();
-        for event in [Event::Init, Event::InitApply(read(self.server.get(GRANT).unwrap())), Event::InitDone] {
-            self.grants.apply_watcher_event(&event);
-            self.context.grants.heard(&event);
-        }
-        let all =
-            self.server.bindings().into_iter().map(|value| Event::InitApply(serde_json::from_value(value).unwrap()));
-        for event in std::iter::once(Event::Init).chain(all).chain([Event::InitDone]) {
-            self.bindings.apply_watcher_event(&event);
-            self.context.bindings.heard(&event);
-        }
-    }
-
-    async fn pass(&mut self) -> Result<Done, PassError> {
-        self.watch();
-        let object: AccessGrant = serde_json::from_value(self.server.get(GRANT).unwrap()).unwrap();
-        access::pass(&self.context, &object).await
-    }
-
-    /// Passes until nothing is written, as its own writes bring it about.
-    async fn settle(&mut self) {
-        for _ in 0..6 {
-            if self.pass().await.unwrap().writes == 0 {
-                return;
-            }
-        }
-        panic!("it never comes to rest: {:?}", self.server.requests());
-    }
-
-    /// Phase, and status and reason of the condition Ready.
-    fn shown(&self) -> String {
-        let status = &self.server.get(GRANT).unwrap()["status"];
-        let ready = &status["conditions"][0];
-        let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        format!("{} {} {}", word(&status["phase"]), word(&ready["status"]), word(&ready["reason"]))
-    }
-}
 
 #[tokio::test]
 async fn access_is_given_shown_and_then_left_alone() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     let done = world.pass().await.unwrap();
-    assert_eq!(done, Done { writes: 2, look_again: Duration::from_millis(60_001) });
+    assert_eq!(done, Done { writes: 2, records: 1, look_again: Duration::from_millis(60_001) });
     assert_eq!(world.server.requests(), [format!("GET {NAME}"), format!("PATCH {NAME}"), "PATCH status".to_owned()]);
     assert_eq!(world.shown(), "Active True Bound");
     let binding = world.server.get(BINDING).unwrap();
@@ -118,7 +30,7 @@ async fn access_is_given_shown_and_then_left_alone() {
 
 #[tokio::test]
 async fn access_is_gone_at_its_end_and_shown_to_be_gone_only_then() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     world.settle().await;
     world.now_is(NOON);
     world.server.refuse(500, "not now");
@@ -135,7 +47,7 @@ async fn access_is_gone_at_its_end_and_shown_to_be_gone_only_then() {
 
 #[tokio::test]
 async fn a_binding_that_no_watch_shows_goes_as_well() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     world.settle().await;
     // Somebody took the label by which Berth watches: it is not in the cache.
     let binding = world.server.get(BINDING).unwrap();
@@ -151,7 +63,7 @@ async fn a_binding_that_no_watch_shows_goes_as_well() {
 
 #[tokio::test]
 async fn a_longer_term_opens_it_again_and_a_shorter_one_ends_it() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     let change = |world: &World, expires_at: &str, generation: i64| {
         let mut object = world.server.get(GRANT).unwrap();
         object["spec"]["expiresAt"] = json!(expires_at);
@@ -172,7 +84,7 @@ async fn a_longer_term_opens_it_again_and_a_shorter_one_ends_it() {
 
 #[tokio::test]
 async fn a_namesake_is_left_alone_and_named() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     let theirs = json!({
         "metadata": {"name": NAME, "namespace": "acme", "uid": "theirs"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
@@ -189,7 +101,7 @@ async fn a_namesake_is_left_alone_and_named() {
 
 #[tokio::test]
 async fn what_the_api_server_refuses_is_said_and_tried_again_soon() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     world.server.refuse(403, "berth may not bind berth-grant-operator");
     let done = world.pass().await.unwrap();
     assert_eq!(done.look_again, Duration::from_secs(10));
@@ -201,7 +113,7 @@ async fn what_the_api_server_refuses_is_said_and_tried_again_soon() {
 
 #[tokio::test]
 async fn a_finalizer_that_holds_a_binding_holds_nobodys_access() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     world.settle().await;
     let mut binding = world.server.get(BINDING).unwrap();
     binding["metadata"]["finalizers"] = json!(["example.com/mine"]);
@@ -216,7 +128,7 @@ async fn a_finalizer_that_holds_a_binding_holds_nobodys_access() {
 
 #[tokio::test]
 async fn a_binding_that_was_cut_off_goes_with_its_grant() {
-    let mut world = World::new();
+    let mut world = World::new().await;
     world.settle().await;
     let mut binding = world.server.get(BINDING).unwrap();
     binding["metadata"]["ownerReferences"] = json!([]);

@@ -108,3 +108,13 @@ fn the_documentation_has_a_line_for_every_pair() {
         );
     }
 }
+
+#[test]
+fn the_built_in_roles_in_the_database_are_those_of_the_table() {
+    let sql = include_str!("../../../migrations/sql/0019_roles.sql");
+    for role in Role::ALL {
+        let row = format!("('{}', true, '", role.as_str());
+        let object = sql.split(&row).nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+        assert_eq!(serde_json::from_str::<Permissions>(object).unwrap(), of(role), "{row}");
+    }
+}

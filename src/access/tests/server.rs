@@ -1,4 +1,4 @@
-//! An API server small enough for a test: it keeps RoleBindings and grants, and can refuse a path.
+//! An API server small enough for a test: it keeps RoleBindings, grants and tombstones, and can refuse a path or fall silent.
 //!
 //! Owns: what a pass can meet at the other end of its client. Must never: do what a controller would do.
 
@@ -11,6 +11,7 @@ use std::{
 use axum::http::{Method, Request, Response, StatusCode};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 #[derive(Default)]
 struct Kept {
@@ -18,11 +19,23 @@ struct Kept {
     requests: Vec<String>,
     version: u64,
     refused: Option<(u16, &'static str)>,
+    /// How many more writes are answered, and whether the one after them is carried out.
+    left: Option<(usize, Cut)>,
+    writes: usize,
+}
+
+/// What becomes of the write after which nobody hears anything any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It never arrives.
+    Before,
+    /// It is carried out, and its answer is lost.
+    After,
 }
 
 /// See the module's comment. Clones are the same server.
 #[derive(Clone, Default)]
-pub(super) struct Server(Arc<Mutex<Kept>>);
+pub(super) struct Server(Arc<Mutex<Kept>>, Arc<Notify>);
 
 impl Server {
     pub(super) fn client(&self) -> Client {
@@ -32,6 +45,15 @@ impl Server {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap_or_default();
+                let is_write = parts.method != Method::GET && !parts.uri.path().contains("/events");
+                match server.cut(is_write) {
+                    Some(Cut::Before) => server.silence().await,
+                    Some(Cut::After) => {
+                        server.answer(&parts.method, parts.uri.path(), &body);
+                        server.silence().await
+                    }
+                    None => {}
+                }
                 let (code, answer) = server.answer(&parts.method, parts.uri.path(), &body);
                 let response = Response::builder().status(code).header("content-type", "application/json");
                 Ok::<_, Infallible>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
@@ -40,8 +62,53 @@ impl Server {
         Client::new(service, "default")
     }
 
-    /// Puts an object there, as somebody else than Berth.
-    pub(super) fn put(&self, path: &str, object: Value) {
+    /// After so many more writes, the next one is cut off, and everything that follows waits for ever.
+    pub(super) fn cut_after(&self, writes: usize, how: Cut) {
+        self.kept().left = Some((writes, how));
+    }
+
+    /// Answers again.
+    pub(super) fn answers(&self) {
+        self.kept().left = None;
+    }
+
+    /// Until it has fallen silent.
+    pub(super) async fn is_silent(&self) {
+        self.1.notified().await;
+    }
+
+    /// How many writes there were.
+    pub(super) fn writes(&self) -> usize {
+        self.kept().writes
+    }
+
+    fn cut(&self, is_write: bool) -> Option<Cut> {
+        let mut kept = self.kept();
+        kept.writes += usize::from(is_write);
+        match &mut kept.left {
+            Some((left, how)) if is_write && *left == 0 => {
+                let how = *how;
+                kept.left = Some((0, Cut::Before));
+                Some(how)
+            }
+            Some((left, _)) if is_write => {
+                *left -= 1;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    async fn silence(&self) {
+        self.1.notify_one();
+        std::future::pending().await
+    }
+
+    /// Puts an object there, as somebody else than Berth. The API server sets a status's defaults.
+    pub(super) fn put(&self, path: &str, mut object: Value) {
+        if path.contains("/accessgrants/") && object["status"].is_null() {
+            object["status"] = json!({"observedGeneration": -1, "ledger": {"sequence": 0, "head": "", "pending": []}});
+        }
         self.kept().keep(path, object);
     }
 
@@ -65,6 +132,11 @@ impl Server {
     /// The RoleBindings that are there.
     pub(super) fn bindings(&self) -> Vec<Value> {
         self.kept().below("/rolebindings")
+    }
+
+    /// The tombstones that are there.
+    pub(super) fn tombstones(&self) -> usize {
+        self.kept().below("/configmaps/").len()
     }
 
     /// The requests since the last time, but for Events.
@@ -93,6 +165,10 @@ impl Server {
                 let items = kept.below("/rolebindings");
                 (StatusCode::OK, json!({"kind": "RoleBindingList", "apiVersion": "v1", "metadata": {}, "items": items}))
             }
+            Method::GET if name == "configmaps" => {
+                let items = kept.below("/configmaps/");
+                (StatusCode::OK, json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {}, "items": items}))
+            }
             Method::GET => match kept.objects.get(path) {
                 Some(object) => (StatusCode::OK, object.clone()),
                 None => status(404, "not found"),
@@ -104,7 +180,28 @@ impl Server {
                 if json_patch::patch(&mut object, &patch).is_err() {
                     return status(422, "the test did not hold");
                 }
+                let is_gone = !object["metadata"]["deletionTimestamp"].is_null()
+                    && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+                if is_gone {
+                    kept.objects.remove(&path);
+                    return (StatusCode::OK, object);
+                }
                 (StatusCode::OK, kept.keep(&path, object))
+            }
+            Method::PATCH if path.contains("/accessgrants/") => {
+                let Some(mut object) = kept.objects.get(path).cloned() else { return status(404, "not found") };
+                json_patch::merge(&mut object, &body);
+                (StatusCode::OK, kept.keep(path, object))
+            }
+            Method::PUT => (StatusCode::OK, kept.keep(path, body)),
+            Method::POST => {
+                let mut object = body;
+                let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+                if kept.objects.contains_key(&path) {
+                    return status(409, "it is there");
+                }
+                object["metadata"]["uid"] = json!(format!("uid-of-{path}"));
+                (StatusCode::CREATED, kept.keep(&path, object))
             }
             Method::PATCH => {
                 let there = kept.objects.get(path).map(|object| object["metadata"]["uid"].clone());
