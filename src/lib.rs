@@ -1,7 +1,7 @@
 //! Berth runs one containerised service per tenant on Kubernetes and keeps a permanent ledger of it in PostgreSQL.
 //!
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
-//! `api` ← `lifecycle` ← `tenant` → `tombstone` → `ledger`; `api` ← `access`; `operator` and `cli` know all, nobody knows
+//! `api` ← `lifecycle` ← `tenant` → `tombstone` → `ledger`; `api` ← `quota` ← `tenant`; `api` ← `access`; `operator` and `cli` know all, nobody knows
 //! them.
 //! `broken` is for tests of the tests, and empty in a release.
 
@@ -12,5 +12,6 @@ pub mod cli;
 pub mod ledger;
 pub mod lifecycle;
 pub mod operator;
+pub mod quota;
 pub mod tenant;
 pub mod tombstone;
