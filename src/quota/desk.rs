@@ -175,14 +175,17 @@ impl Desk {
         let has_more = || {
             let quota = of_org(ground, &name, tenant_org)?;
             let amounts = status::reservation(&quota, uid).filter(|amounts| !holds.covers(amounts))?;
-            // Another leader's: there will be a round, and another pass.
-            status::is_taken_over(&quota, ground.term()?.0).then_some((quota, amounts))
+            Some((quota, amounts))
         };
         if has_more().is_none() {
             return Ok(0);
         }
         let turn = self.turn(&name);
         let _turn = turn.lock().await;
+        let (epoch, _) = ground.term().ok_or(QuotaError::NotLeader)?;
+        if has_more().is_some_and(|(quota, _)| !status::is_taken_over(&quota, epoch)) {
+            self.hold_round(ground, &name, tenant_org, None).await?;
+        }
         let Some((quota, amounts)) = has_more() else { return Ok(0) };
         let Some(mut held) = status::reservations(&quota) else { return Ok(0) };
         if !is_newest.await? {

@@ -345,6 +345,21 @@ fn a_life_that_is_interrupted_at_any_write_reserves_the_same(#[case] how: Cut) {
     }
 }
 
+#[test]
+fn what_one_leader_did_not_come_to_give_back_the_next_one_does() {
+    for write in 0..8 {
+        let mut world = World::new();
+        world.limit(json!({"replicas": 2}));
+        world.run();
+        assert_eq!(reserved(&world)["replicas"], 2);
+        world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+        world.server.cut_after(write, Cut::Before);
+        world.run();
+        assert_eq!(world.object()["status"]["phase"], "Stopped", "cut at write {write}");
+        assert_eq!(reserved(&world), json!(null), "cut at write {write}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Desired(&'static str),
