@@ -1,8 +1,8 @@
 //! Berth runs one containerised service per tenant on Kubernetes and keeps a permanent ledger of it in PostgreSQL.
 //!
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
-//! `api` ← `lifecycle` ← `tenant` → `chain` → `tombstone` → `ledger`; `access` → `chain`; `operator` and `cli` know all,
-//! nobody knows them.
+//! `api` ← `lifecycle` ← `tenant` → `chain` → `tombstone` → `ledger`; `api` ← `quota` ← `tenant`; `access` → `chain`; `operator` and `cli`
+//! know all, nobody knows them.
 //! `broken` is for tests of the tests, and empty in a release.
 
 pub mod access;
@@ -13,5 +13,6 @@ pub mod cli;
 pub mod ledger;
 pub mod lifecycle;
 pub mod operator;
+pub mod quota;
 pub mod tenant;
 pub mod tombstone;

@@ -3,7 +3,7 @@
 //! Owns: the installation that tests share. Must never: give Berth a right that the chart does not give.
 
 use std::{
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -89,6 +89,27 @@ pub fn restart() -> Result<(), Error> {
     berth.run(&["rollout", "restart", "statefulset", RELEASE])?;
     berth.run(&["rollout", "status", "statefulset", RELEASE, "--timeout=120s"])?;
     Ok(())
+}
+
+/// Where the machine tells of Berth's process (`/proc/PID`).
+pub fn process() -> Result<Option<PathBuf>, Error> {
+    let pod = Kubectl::admin().in_namespace(NAMESPACE).json(&["get", "pod", POD])?;
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or("none");
+    let mut processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    // A control group is named after the pod's uid; systemd's, with other dashes.
+    Ok(processes.find(|process| {
+        let group = fs::read_to_string(process.join("cgroup")).unwrap_or_default().replace('_', "-");
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        group.contains(uid) && name.trim() == "berth"
+    }))
+}
+
+/// Kills Berth's process, without a goodbye. The kubelet starts another one.
+pub fn kill() -> Result<(), Error> {
+    let process = process()?.and_then(|process| Some(process.file_name()?.to_string_lossy().into_owned()));
+    let missing =
+        || Error::Start { command: "finding Berth's process".to_owned(), source: io::ErrorKind::NotFound.into() };
+    kubectl::run(Command::new("kill").arg("-KILL").arg(process.ok_or_else(missing)?), "").map(drop)
 }
 
 /// Removes the release, as `helm uninstall` does: definitions, objects and the spool stay.

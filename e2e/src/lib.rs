@@ -9,5 +9,6 @@ pub mod judges;
 pub mod kubectl;
 pub mod objects;
 pub mod outage;
+pub mod quota;
 pub mod scale;
 pub mod scenario;

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    install::{self, NAMESPACE, POD},
+    install,
     kubectl::{Error, Kubectl},
     objects::Tenant,
     scenario::{Scenario, is_ready},
@@ -47,22 +47,12 @@ pub fn passes() -> Result<u64, Error> {
 
 /// What Berth's process holds in memory now, and held at most, in MiB.
 pub fn memory() -> Result<Option<(u64, u64)>, Error> {
-    let pod = Kubectl::admin().in_namespace(NAMESPACE).json(&["get", "pod", POD])?;
-    let uid = pod["metadata"]["uid"].as_str().unwrap_or("none");
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    Ok(processes
-        // A control group is named after the pod's uid; systemd's, with other dashes.
-        .filter(|process| {
-            let group = fs::read_to_string(process.join("cgroup")).unwrap_or_default().replace('_', "-");
-            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-            group.contains(uid) && name.trim() == "berth"
-        })
-        .find_map(|process| {
-            let status = fs::read_to_string(process.join("status")).ok()?;
-            let field = |name: &str| {
-                let line = status.lines().find(|line| line.starts_with(name))?;
-                line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
-            };
-            Some((field("VmRSS:")?, field("VmHWM:")?))
-        }))
+    Ok(install::process()?.and_then(|process| {
+        let status = fs::read_to_string(process.join("status")).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+        };
+        Some((field("VmRSS:")?, field("VmHWM:")?))
+    }))
 }

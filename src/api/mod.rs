@@ -7,6 +7,7 @@ pub mod access_grant;
 mod ledger_status;
 pub mod quantity;
 pub mod tenant_container;
+pub mod tenant_quota;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps,
@@ -18,6 +19,7 @@ pub use access_grant::AccessGrant;
 pub use ledger_status::LedgerStatus;
 pub use quantity::{Quantity, QuantityError};
 pub use tenant_container::TenantContainer;
+pub use tenant_quota::TenantQuota;
 
 /// The API group of every kind.
 pub const GROUP: &str = "berth.dev";
@@ -49,7 +51,11 @@ pub const RECONCILE_DISABLED: &str = "disabled";
 
 /// Every CustomResourceDefinition, in the order of installation.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![with_status_default(AccessGrant::crd()), with_status_default(TenantContainer::crd())]
+    vec![
+        with_status_default(AccessGrant::crd()),
+        with_status_default(TenantContainer::crd()),
+        with_status_default(TenantQuota::crd()),
+    ]
 }
 
 /// Gives `status` its default in the schema: `observedGeneration: -1`, so that kstatus does not take an object

@@ -56,6 +56,8 @@ pub mod controller {
     pub const TENANT_CONTAINER: &str = "tenantcontainer";
     /// Passes over AccessGrants.
     pub const ACCESS_GRANT: &str = "accessgrant";
+    /// Rounds over TenantQuotas.
+    pub const TENANT_QUOTA: &str = "tenantquota";
 }
 
 /// All metrics.

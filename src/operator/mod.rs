@@ -8,6 +8,7 @@ mod grants;
 pub mod http;
 pub mod leader;
 pub mod metrics;
+mod quotas;
 mod retry;
 mod share;
 mod watch;
@@ -27,7 +28,10 @@ use kube_runtime::{
     events::{Recorder, Reporter},
     reflector::ObjectRef,
 };
-use tokio::{net::TcpListener, sync::watch as signal};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch as signal},
+};
 use tower::layer::layer_fn;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -36,6 +40,7 @@ use crate::{
     api::TenantContainer,
     chain::{ShowError, Told},
     ledger::{self, Ledger, Micros},
+    quota::{Desk, QuotaError},
     tenant::{self, Context, PassError, observe::Caches, rivals::Rivals, view::NamespaceView},
 };
 use fence::Fence;
@@ -261,6 +266,9 @@ impl Operator {
         let (services, services_writer) = watch::cache();
         let (service_accounts, service_accounts_writer) = watch::cache();
         let (budgets, budgets_writer) = watch::cache();
+        let (quotas, quotas_writer) = watch::cache();
+        let (desk, woken) = Desk::new();
+        let (bell, rung) = mpsc::unbounded_channel();
         let rivals = Rivals::default();
         let store = tenants_writer.as_reader();
         let tombstones = signal::Sender::new(0);
@@ -289,15 +297,23 @@ impl Operator {
             watch::residents(Api::all(client.clone()), caches.namespaces.clone(), namespaces_writer, store.clone())
                 .boxed(),
             watch::doubtful(&ledger, tenants.clone()).boxed(),
+            quotas::woken(woken).boxed(),
         ]);
         let children = {
-            let shares = Arc::clone(&shares);
-            children.inspect(move |about| shares.heard(about, Instant::now()))
+            let (shares, bell, quotas, tenants) = (Arc::clone(&shares), bell.clone(), quotas.clone(), tenants.clone());
+            children.inspect(move |about| {
+                shares.heard(about, Instant::now());
+                quotas::orphaned(&bell, &quotas, &tenants, about);
+            })
         };
         let main = {
-            let shares = Arc::clone(&shares);
-            watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone())
-                .inspect(move |tenant| shares.heard(&ObjectRef::from_obj(&**tenant), Instant::now()))
+            let (shares, all) = (Arc::clone(&shares), tenants.clone());
+            watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone()).inspect(
+                move |tenant| {
+                    shares.heard(&ObjectRef::from_obj(&**tenant), Instant::now());
+                    quotas::left(&bell, &all, tenant);
+                },
+            )
         };
 
         let reporter =
@@ -312,6 +328,8 @@ impl Operator {
                 tenants,
                 caches,
                 rivals,
+                quotas,
+                desk,
                 ledger,
                 epoch: Box::new(move || leadership.epoch()),
                 clock: Box::new(|| Micros(jiff::Timestamp::now().as_microsecond())),
@@ -331,6 +349,8 @@ impl Operator {
             }
         };
         let burying = bury::run(Arc::clone(&worker));
+        let limiting =
+            quotas::Around { watching: client.clone(), writer: quotas_writer, rung, worker: Arc::clone(&worker) };
         let work = Controller::for_shared_stream(main, store)
             .with_config(controller::Config::default().concurrency(CONCURRENCY))
             .reconcile_on(children)
@@ -341,8 +361,9 @@ impl Operator {
                 }
                 future::ready(())
             });
-        let (synced, work, burying, granting) = (pin!(synced), pin!(work), pin!(burying), pin!(grants::run(granting)));
-        future::select(future::select(synced, burying), future::select(work, granting)).await;
+        let (synced, work, burying) = (pin!(synced), pin!(work), pin!(burying));
+        let (granting, limiting) = (pin!(grants::run(granting)), pin!(quotas::run(limiting)));
+        future::select(future::select(synced, burying), future::select(work, future::select(granting, limiting))).await;
     }
 }
 
@@ -365,6 +386,7 @@ impl Worker {
             caches.services.ready().boxed(),
             caches.service_accounts.ready().boxed(),
             caches.budgets.ready().boxed(),
+            self.context.quotas.ready().boxed(),
             self.context.tenants.ready().boxed(),
         ]);
         all.await;
@@ -420,8 +442,12 @@ impl Worker {
 
 /// Whether a pass that ended so is the ordinary course of things: read again, and it is right; or somebody else leads.
 fn is_ordinary(error: &PassError) -> bool {
-    matches!(error, PassError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)) | PassError::NotLeader)
-        || fence::is_fenced(error)
+    matches!(
+        error,
+        PassError::Show(ShowError::Overtaken(_) | ShowError::Gone(_))
+            | PassError::NotLeader
+            | PassError::Quota(QuotaError::Overtaken(_) | QuotaError::NotLeader)
+    ) || fence::is_fenced(error)
 }
 
 /// Uniform in 0..1, from the only source of randomness that is here anyway.

@@ -13,14 +13,18 @@ use super::{
     apply::ChildError, cache::Cache, observe::Caches, remake::RemakeError, resize::ResizeError, rivals::Rivals,
 };
 use crate::{
-    api::TenantContainer,
+    api::{TenantContainer, TenantQuota},
     chain::{ChainError, Keeper, ShowError, Told},
     ledger::{Ledger, LedgerError, Micros},
+    quota::{Desk, QuotaError},
     tombstone::TombstoneError,
 };
 
 /// The objects themselves.
 pub type Tenants = Cache<TenantContainer>;
+
+/// The quotas.
+pub type Quotas = Cache<TenantQuota>;
 
 /// Everything that a pass works with.
 pub struct Context {
@@ -38,6 +42,10 @@ pub struct Context {
     pub caches: Caches,
     /// Who claims which identity.
     pub rivals: Rivals,
+    /// The quotas of organisations.
+    pub quotas: Quotas,
+    /// Where a service asks for what its organisation may have.
+    pub desk: Desk,
     /// The ledger.
     pub ledger: Ledger,
     /// Events.
@@ -75,6 +83,9 @@ pub enum PassError {
     /// The object itself could not be written.
     #[error(transparent)]
     Show(#[from] ShowError),
+    /// Its quota could not be asked: it is given nothing new meanwhile.
+    #[error("the quota of its organisation could not be asked")]
+    Quota(#[from] QuotaError),
     /// The ledger did not take a record; children are as they should be, but nothing new is shown.
     #[error("the new state is not shown")]
     Ledger(#[from] LedgerError),
@@ -104,6 +115,9 @@ impl PassError {
             Self::NotLeader => "NotLeader",
             Self::Child(_) | Self::Resize(_) | Self::Remake(_) => "ChildNotWritten",
             Self::Show(error) => error.reason(),
+            Self::Quota(QuotaError::NotLeader) => "NotLeader",
+            Self::Quota(QuotaError::Overtaken(_)) => "Overtaken",
+            Self::Quota(QuotaError::Api { .. }) => "QuotaNotAsked",
             Self::Ledger(error) => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
             Self::Endless(_) => "Endless",

@@ -23,6 +23,17 @@ pub struct Children {
     /// Whether one that is not there is made. Not for an object on its way out: whoever deletes with
     /// `--cascade=foreground` has the garbage collector take the children while Berth still drains.
     pub make_missing: bool,
+    /// Where its quota has no room for what was planned: then replicas and disks stay as they are.
+    pub wait: Option<Wait>,
+}
+
+/// Why replicas and disks stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What is missing, in a sentence.
+    pub message: String,
+    /// What the StatefulSet that is there was built from: it is as it should be.
+    pub built_from: Option<String>,
 }
 
 impl Course {
@@ -34,9 +45,20 @@ impl Course {
         }
     }
 
+    /// Why replicas and disks stay as they are, if they do.
+    pub fn wait(&self) -> Option<&Wait> {
+        match self {
+            Self::Keep(children) => children.wait.as_ref(),
+            Self::Leave | Self::Remove => None,
+        }
+    }
+
     /// The hash of the StatefulSet as it should be.
     pub fn stateful_set(&self) -> Option<&str> {
-        self.built(ChildKind::StatefulSet)
+        match self.wait() {
+            Some(wait) => wait.built_from.as_deref(),
+            None => self.built(ChildKind::StatefulSet),
+        }
     }
 
     /// The hash of the Service that clients use, as it should be.

@@ -3,6 +3,7 @@
 //! Owns: the order of a pass, and the promise that nothing is shown that is not durable (docs/ledger.md, rule 2).
 //! Must never: decide (that is [`plan`]'s) or know how the ledger keeps things.
 
+mod admission;
 pub mod apply;
 mod audit;
 pub mod build;
@@ -31,5 +32,5 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Context, Done, PassError, Tenants};
+pub use context::{Context, Done, PassError, Quotas, Tenants};
 pub use pass::pass;

@@ -14,6 +14,7 @@ use kube_runtime::{
 use tracing::{debug, info, warn};
 
 use super::{
+    admission,
     apply::{self, Applied},
     audit,
     context::{Context, Done, PassError},
@@ -204,14 +205,15 @@ impl Pass<'_> {
     async fn bring(&self, tenant: &Tenant, observed: &mut Observed) -> Result<Brought, PassError> {
         // One moment for plan and conclusion: between two, a drain could end unseen by either.
         let now = (self.context.clock)();
-        let course = plan::plan(tenant, observed, now);
+        let planned = plan::plan(tenant, observed, now);
+        let course = admission::admit(self.context, tenant, observed, planned).await?;
         let Course::Keep(children) = &course else {
             return Ok(Brought { now, course, writes: 0, trouble: None });
         };
         let (client, caches) = (&self.context.client, &self.context.caches);
         let Applied { mut writes, trouble } = apply::apply(client, caches, tenant, children, observed).await?;
         let resizes = cpu::resizes(tenant, observed, now);
-        if !resizes.is_empty() {
+        if !resizes.is_empty() && children.wait.is_none() {
             writes += Box::pin(resize::resize(client, &caches.pods, tenant, resizes, observed)).await?;
         }
         Ok(Brought { now, course, writes, trouble })
@@ -323,6 +325,7 @@ impl Pass<'_> {
         };
         let mut shown = status::of(&tenant, observed, &standing, kept, envelope.at);
         status::advance(&mut shown, &record);
+        let news = reason_of(&shown) != self.object.status.as_ref().and_then(reason_of);
         self.write_status(&tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
         info!(
             uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
@@ -331,6 +334,9 @@ impl Pass<'_> {
         );
         let message = chain::detail(&record, chain::MESSAGE).unwrap_or_default();
         self.publish(&envelope.reason, &message, envelope.to == Some(State::Failed));
+        if let (true, Standing::Waiting(failure)) = (news, &standing) {
+            self.publish(failure.reason, &failure.message, true);
+        }
         tenant.shown.status = shown;
         self.last = Some(record);
         Ok(tenant)
@@ -394,9 +400,14 @@ impl Pass<'_> {
         if shown != before && calm.is_none() {
             let news = reason_of(&shown) != reason_of(&before);
             self.write_status(&tenant, &shown, ShowTests::Head).await?;
-            if let (true, Standing::Stuck(failure)) = (news && verdict.hop.is_none(), &verdict.standing) {
+            if let (true, Standing::Stuck(failure) | Standing::Waiting(failure)) =
+                (news && verdict.hop.is_none(), &verdict.standing)
+            {
                 self.publish(failure.reason, &failure.message, true);
             }
+        }
+        if matches!(verdict.standing, Standing::AsDesired { .. }) && error.is_none() {
+            self.done.writes += Box::pin(admission::give_back(self.context, &tenant, &self.object)).await?;
         }
         if let Some(at) = verdict.look_again.into_iter().chain(calm).min() {
             let wait = Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);

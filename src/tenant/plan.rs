@@ -12,8 +12,9 @@ use crate::{
 };
 
 use super::{
+    admission::QUOTA_EXCEEDED,
     build::{Shape, children},
-    course::{Children, Course},
+    course::{Children, Course, Wait},
     cpu::{self, Lag},
     disks,
     health::{Failure, Health, MAX_SKEW, Severity, Trouble},
@@ -70,6 +71,8 @@ pub enum Standing {
         /// A sentence.
         message: String,
     },
+    /// It goes on once there is room in its quota.
+    Waiting(Failure),
     /// It will not get there by itself.
     Stuck(Failure),
 }
@@ -94,7 +97,12 @@ pub fn plan(tenant: &Tenant, observed: &Observed, now: Micros) -> Course {
         (_, Some(State::Paused)) if now < drained_at(tenant, now) => draining,
         (_, _) => stopped,
     };
-    Course::Keep(Children { shape, all: children(tenant, shape), make_missing: tenant.goal != Goal::Deleted })
+    Course::Keep(Children {
+        shape,
+        all: children(tenant, shape),
+        make_missing: tenant.goal != Goal::Deleted,
+        wait: None,
+    })
 }
 
 /// When a service that is being drained has drained.
@@ -119,7 +127,8 @@ pub fn conclude(
         tries: retry::sentence(tenant, &health.broken),
         health,
         trouble,
-        stands: stands(course, observed),
+        stands: course.wait().is_none() && stands(course, observed),
+        wait: course.wait(),
         out_of_service: out_of_service(course, observed),
         serves: matches!(course, Course::Keep(children) if children.shape.serving),
         cpu: cpu::sentence(tenant, observed),
@@ -160,6 +169,8 @@ struct Seen<'a> {
     trouble: Option<&'a Trouble>,
     /// The StatefulSet is as it should be.
     stands: bool,
+    /// It waits for its quota.
+    wait: Option<&'a Wait>,
     /// The Service selects nobody, as it should, or is not there.
     out_of_service: bool,
     /// The Service selects its replicas, or should.
@@ -187,7 +198,8 @@ impl Seen<'_> {
 
     /// It answers, and nothing that it needs is missing.
     fn runs(&self) -> bool {
-        self.health.ready && self.failure().is_none()
+        // Who waits has perhaps nothing that could be ready.
+        self.health.ready && self.failure().is_none() && (self.wait.is_none() || self.health.serves)
     }
 }
 
@@ -308,6 +320,13 @@ fn shown_revision_differs(tenant: &Tenant) -> bool {
 
 fn standing(tenant: &Tenant, seen: &Seen<'_>, state: Option<State>) -> Standing {
     let (health, failure) = (&seen.health, seen.objection());
+    if let (Goal::Running | Goal::Paused, Some(wait)) = (tenant.goal, seen.wait) {
+        let message = match failure {
+            Some(failure) => format!("{}; meanwhile, {}", wait.message, failure.message),
+            None => wait.message.clone(),
+        };
+        return Standing::Waiting(Failure { reason: QUOTA_EXCEEDED, message });
+    }
     let on_the_way = |reason, message: &str| Standing::OnTheWay { reason, message: message.to_owned() };
     match (tenant.goal, state) {
         (Goal::Running | Goal::Paused, Some(State::Failed)) => match failure {

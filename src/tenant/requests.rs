@@ -168,6 +168,6 @@ pub fn outcome(tenant: &Tenant, standing: &Standing) -> Option<&'static str> {
     match (tenant.shown.state, standing) {
         (Some(State::Deleted), _) | (_, Standing::AsDesired { .. }) => Some(SUCCEEDED),
         (_, Standing::Stuck(_)) => Some(FAILED),
-        (_, Standing::OnTheWay { .. }) => None,
+        (_, Standing::OnTheWay { .. } | Standing::Waiting(_)) => None,
     }
 }

@@ -44,7 +44,7 @@ pub fn of(
             conditions.set("Reconciling", false, reason, message);
             conditions.set("Stalled", false, reason, message);
         }
-        Standing::OnTheWay { reason, message } => {
+        Standing::OnTheWay { reason, message } | Standing::Waiting(Failure { reason, message }) => {
             conditions.set("Ready", false, reason, message);
             conditions.set("Reconciling", true, reason, message);
             conditions.set("Stalled", false, reason, message);

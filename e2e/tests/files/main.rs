@@ -16,7 +16,7 @@ use berth_e2e::{
     install::{self, Home, NAMESPACE, RELEASE},
     kubectl::Kubectl,
     objects::{Tenant, condition, reason},
-    scale,
+    quota, scale,
     scenario::{Scenario, uid},
 };
 use serde_json::{Value, json};
@@ -159,6 +159,32 @@ fn two_hundred_services_converge_on_files() {
     println!("200 services Running after {:.1} s, on files", took.as_secs_f64());
     let files = fs::read_dir(spool().join(&s.namespace)).unwrap().count();
     assert_eq!(files, 200, "a state file each");
+    let verified = ask(&["verify"]);
+    assert_eq!(verified["clean"], true, "{verified:#}");
+}
+
+#[test]
+fn a_quota_is_kept_on_files() {
+    if !cluster::wanted("quota on files").unwrap_or_else(|missing| panic!("{missing}")) {
+        return;
+    }
+    assert!(scale::has_room(60).unwrap(), "too few simulated nodes: make up NODES=kwok:4");
+    let _alone = BERTH.lock().unwrap_or_else(PoisonError::into_inner);
+    install::images().unwrap();
+    install_anew(Home::Files);
+    let _restore = Restore;
+    let s = Scenario::alone("files-quota").unwrap();
+    quota::limit(&s, &json!({"containers": 30})).unwrap();
+    let (most, took) = quota::race(&s, 20, 3, 30).unwrap();
+    println!("30 of 60 Running after {:.1} s, with a leader killed on the way, on files", took.as_secs_f64());
+    assert!(most <= 30, "{most} services had a StatefulSet at a time");
+    let before = quota::standing(&s, 30, 30).unwrap();
+    let leaving: Vec<&str> = before.running.iter().take(10).map(String::as_str).collect();
+    s.user.run(&[&["delete", "tc", "--wait=false"][..], &leaving].concat()).unwrap();
+    let after = quota::standing(&s, 30, 20).unwrap();
+    assert!(before.waiting[..10].iter().all(|object| after.running.contains(&quota::name(object))));
+    Kubectl::admin().run(&["delete", "tq", &s.namespace]).unwrap();
+    quota::standing(&s, 50, 0).unwrap();
     let verified = ask(&["verify"]);
     assert_eq!(verified["clean"], true, "{verified:#}");
 }

@@ -36,7 +36,7 @@ fn lay(admin: &Kubectl) {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=helm", "--filename", "-"];
     let objects = cluster_wide(&template(RELEASE, NAMESPACE, &[]).unwrap());
     admin.feed(&apply, &list(&objects)).unwrap();
-    let definitions = ["crd/tenantcontainers.berth.dev", "crd/accessgrants.berth.dev"];
+    let definitions = ["crd/tenantcontainers.berth.dev", "crd/accessgrants.berth.dev", "crd/tenantquotas.berth.dev"];
     admin.run(&[&["wait", "--for=condition=Established", "--timeout=30s"][..], &definitions].concat()).unwrap();
     admin.feed(&apply, &fs::read_to_string(manifests().join("ground.yaml")).unwrap()).unwrap();
     policies_are_active(admin);
@@ -47,7 +47,9 @@ fn lay(admin: &Kubectl) {
         })
         .unwrap();
     // Established is not yet usable: mutating policies refuse a kind until the API server has read its schema anew.
-    for (author, manifest) in [("alice", "valid/minimal.yaml"), ("dana", "valid/grant-admin-to-group.yaml")] {
+    for (author, manifest) in
+        [("alice", "valid/minimal.yaml"), ("dana", "valid/grant-admin-to-group.yaml"), ("quinn", "valid/quota.yaml")]
+    {
         let text = fs::read_to_string(manifests().join(manifest)).unwrap();
         let author = admin.as_user(author).in_namespace("schema-valid");
         author

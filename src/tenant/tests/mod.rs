@@ -12,6 +12,7 @@ mod others;
 mod outages;
 mod paused;
 mod plan;
+mod quota;
 mod retries;
 mod schedules;
 mod server;

@@ -24,10 +24,11 @@ use uuid::Uuid;
 
 use super::server::{Cut, Server};
 use crate::{
-    api::{Quantity, TenantContainer},
+    api::{Quantity, TenantContainer, TenantQuota},
     chain::Told,
     ledger::{Config, Health, Kind, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
     lifecycle::State,
+    quota::Desk,
     tenant::{
         Context, Done, PassError,
         cache::Cache,
@@ -90,6 +91,7 @@ pub(super) const SERVICE: &str = "/api/v1/namespaces/acme/services/search";
 pub(super) const TOMBSTONES: &str = "/api/v1/namespaces/berth-system/configmaps";
 pub(super) const CLAIMS: &str = "/api/v1/namespaces/acme/persistentvolumeclaims";
 const NAMESPACE: &str = "/api/v1/namespaces/acme";
+pub(super) const QUOTAS: &str = "/apis/berth.dev/v1alpha1/tenantquotas";
 pub(super) const PODS: &str = "/api/v1/namespaces/acme/pods";
 
 /// How one pass ended.
@@ -461,6 +463,45 @@ impl World {
         self.operator = Operator::start(&self.server, ledger, Arc::clone(&self.now), Arc::clone(&self.epoch));
     }
 
+    /// An administrator sets the organisation's limits.
+    pub(super) fn limit(&mut self, limits: Value) {
+        let path = format!("{QUOTAS}/acme");
+        if self.server.get(&path).is_some() {
+            return self.server.change(&path, |quota| {
+                quota["spec"]["limits"] = limits;
+                let generation = quota["metadata"]["generation"].as_i64().unwrap() + 1;
+                quota["metadata"]["generation"] = json!(generation);
+            });
+        }
+        self.server.put(&path, json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "TenantQuota", "metadata": {"name": "acme", "generation": 1},
+            "spec": {"tenantOrg": "acme", "limits": limits}, "status": {"observedGeneration": -1},
+        }));
+    }
+
+    /// The organisation's quota as it stands; null where there is none.
+    pub(super) fn quota(&self) -> Value {
+        self.server.get(&format!("{QUOTAS}/acme")).unwrap_or_default()
+    }
+
+    /// A round of the organisation's quota, as its controller holds one, if the operator survives it. Whether it wrote.
+    pub(super) fn round(&mut self) -> bool {
+        self.operator.catch_up(&self.server, &self.behind);
+        let context = &self.operator.context;
+        let held = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.server.is_cut.notified() => None,
+                outcome = context.desk.round(context, "acme") => Some(outcome),
+            }
+        });
+        match held {
+            None => self.start_operator_again(),
+            Some(outcome) => return outcome.is_ok_and(|writes| writes > 0),
+        }
+        false
+    }
+
     /// The operator's term is over.
     pub(super) fn stop_leading(&mut self) {
         self.epoch.store(0, Ordering::Relaxed);
@@ -641,6 +682,12 @@ impl Operator {
             service_accounts: fed(&mut feeds, collection("/api/v1", "serviceaccounts")),
             budgets: fed(&mut feeds, collection("/apis/policy/v1", "poddisruptionbudgets")),
         };
+        let quotas = {
+            let (cache, mut writer) = cache::<TenantQuota>();
+            let feeding = cache.clone();
+            feeds.push(Box::new(move |server| feed(&feeding, &mut writer, server.list(QUOTAS))));
+            cache
+        };
         let client = server.client();
         let reporter = Reporter { controller: "berth.dev/tenantcontainer".into(), instance: None };
         let context = Context {
@@ -652,6 +699,8 @@ impl Operator {
             tenants: Cache::new(tenants.as_reader()),
             caches,
             rivals: Rivals::default(),
+            quotas,
+            desk: Desk::new().0,
             ledger,
             epoch: Box::new(move || Some(epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)),
             clock: Box::new(move || Micros(now.load(Ordering::Relaxed))),

@@ -233,9 +233,16 @@ impl Server {
     fn carry_out(&self, method: &Method, kind: &str, path: &str, body: Value) -> Result<Value, (u16, String)> {
         let mut kept = self.kept();
         let place = ["/status", "/resize"].iter().find_map(|part| path.strip_suffix(part)).unwrap_or(path).to_owned();
-        if *method == Method::GET && place.ends_with("/configmaps") {
-            let below = kept.objects.range(format!("{place}/")..format!("{place}0"));
-            let items: Vec<Value> = below.map(|(_, object)| object.clone()).collect();
+        let plural = place.rsplit('/').next().unwrap_or_default();
+        let lists = ["configmaps", "statefulsets", "persistentvolumeclaims", "tenantcontainers"];
+        if *method == Method::GET && lists.contains(&plural) {
+            // Of one namespace, or of all.
+            let is_in = |path: &str| match place.contains("/namespaces/") {
+                true => path.strip_prefix(&place).is_some_and(|rest| rest.starts_with('/')),
+                false => path.split('/').rev().nth(1) == Some(plural),
+            };
+            let items: Vec<Value> =
+                kept.objects.iter().filter(|(path, _)| is_in(path)).map(|(_, object)| object.clone()).collect();
             return Ok(json!({"metadata": {}, "items": items}));
         }
         if *method == Method::GET {

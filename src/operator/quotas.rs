@@ -1,0 +1,169 @@
+//! The controller of TenantQuotas: when a round over an organisation is held, and who is told of it.
+//!
+//! Owns: the watch over quotas, and what else brings a round about. Must never: decide who gets what.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt, future, stream};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use kube_runtime::{
+    Controller,
+    controller::{self, Action},
+    reflector::{ObjectRef, store::Writer},
+    watcher::Event,
+};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::{Worker, dice, explain, fence, metrics::controller::TENANT_QUOTA as CONTROLLER, retry::Retries, watch};
+use crate::{
+    api::{TenantContainer, TenantQuota},
+    quota::{QuotaError, desk::Place},
+    tenant::{Quotas, Tenants},
+};
+
+/// Rounds at once, each over another organisation.
+const CONCURRENCY: u16 = 4;
+/// How often a round is held where somebody waits: what frees room is told by watches, and one that was interrupted tells
+/// of nothing. It writes nothing if nothing has changed.
+const WAITING: Duration = Duration::from_secs(15);
+/// How long to wait before it is asked again whether there is such a kind.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Who is told to hold a round.
+pub(super) type Bell = mpsc::UnboundedSender<ObjectRef<TenantQuota>>;
+
+/// What the controller stands on.
+pub(super) struct Around {
+    pub(super) watching: Client,
+    pub(super) writer: Writer<TenantQuota>,
+    pub(super) rung: mpsc::UnboundedReceiver<ObjectRef<TenantQuota>>,
+    pub(super) worker: Arc<Worker>,
+}
+
+struct Rounds {
+    worker: Arc<Worker>,
+    retries: Retries<ObjectRef<TenantQuota>>,
+}
+
+/// Works until it is dropped.
+pub(super) async fn run(around: Around) {
+    let Around { watching, writer, rung, worker } = around;
+    let store = writer.as_reader();
+    let quotas = worker.context.quotas.clone();
+    let is_there = without_definition(watching.clone(), quotas.clone());
+    let main = {
+        let worker = Arc::clone(&worker);
+        watch::objects(Api::all(watching), quotas.clone(), writer, |_| {}).inspect(move |quota| {
+            if quotas.get(&ObjectRef::from_obj(&**quota)).is_none() {
+                worker.context.desk.dissolve(&quota.name_any());
+            }
+        })
+    };
+    let rounds = Arc::new(Rounds { worker, retries: Retries::default() });
+    let work = Controller::for_shared_stream(main, store)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(received(rung))
+        .run(Rounds::reconcile, Rounds::on_error, rounds)
+        .for_each(|result| {
+            if let Err(error) = result {
+                debug!(%error, "round");
+            }
+            future::ready(())
+        });
+    let (work, is_there) = (pin!(work), pin!(is_there));
+    future::join(work, is_there).await;
+}
+
+/// Services that were told to wait and may ask again.
+pub(super) fn woken(places: mpsc::UnboundedReceiver<Place>) -> impl Stream<Item = ObjectRef<TenantContainer>> + Send {
+    received(places).map(|(namespace, name)| ObjectRef::new(&name).within(&namespace))
+}
+
+/// A service has changed: if it is gone, what it had is free, and so is its place among those who wait.
+pub(super) fn left(bell: &Bell, tenants: &Tenants, tenant: &TenantContainer) {
+    let now = tenants.get(&ObjectRef::from_obj(tenant));
+    if now.is_none_or(|now| now.uid() != tenant.uid()) {
+        // Nobody hears it where nobody leads any more.
+        let _ = bell.send(ObjectRef::new(&TenantQuota::name_for(&tenant.spec.tenant_org)));
+    }
+}
+
+/// A child has changed whose service is gone: a disk that outlived it, say.
+pub(super) fn orphaned(bell: &Bell, quotas: &Quotas, tenants: &Tenants, about: &ObjectRef<TenantContainer>) {
+    if tenants.get(about).is_some() {
+        return;
+    }
+    let holds = |quota: &TenantQuota| {
+        let reservations = quota.status.iter().flat_map(|status| &status.reservations);
+        reservations.into_iter().any(|one| one.name == about.name && Some(&one.namespace) == about.namespace.as_ref())
+    };
+    for quota in quotas.filter(holds) {
+        let _ = bell.send(ObjectRef::from_obj(&*quota));
+    }
+}
+
+fn received<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send {
+    stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+}
+
+/// Passes wait until the quotas are read. Where the kind is not defined there are none to wait for.
+async fn without_definition(client: Client, quotas: Quotas) {
+    let all: Api<TenantQuota> = Api::all(client);
+    loop {
+        match all.list(&ListParams::default().limit(1)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                warn!("TenantQuota is not defined in this cluster: no organisation is limited");
+                return quotas.heard(&Event::InitDone);
+            }
+            Ok(_) => return,
+            // The watch says so as well, and goes on trying.
+            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
+}
+
+impl Rounds {
+    async fn reconcile(object: Arc<TenantQuota>, rounds: Arc<Self>) -> Result<Action, QuotaError> {
+        let worker = &rounds.worker;
+        // Absence counts only after a complete list, and who is older than whom as well.
+        worker.synced().await;
+        let began = Instant::now();
+        worker.metrics.began(CONTROLLER);
+        let outcome = Box::pin(worker.context.desk.round(&worker.context, &object.spec.tenant_org)).await;
+        let result = outcome.as_ref().map(|writes| (*writes, 0)).map_err(reason);
+        worker.metrics.ended(CONTROLLER, began.elapsed(), result);
+        if outcome? > 0 {
+            info!(quota = object.name_any(), "a round was held: reservations, or who waits, have changed");
+        }
+        let about = ObjectRef::from_obj(&*object);
+        rounds.retries.succeeded(&about);
+        let newest = worker.context.quotas.get(&about);
+        let waiting = newest.and_then(|quota| Some(quota.status.as_ref()?.waiting)).unwrap_or(0);
+        Ok(Action::requeue(if waiting > 0 { WAITING } else { super::RESYNC }))
+    }
+
+    fn on_error(object: Arc<TenantQuota>, error: &QuotaError, rounds: Arc<Self>) -> Action {
+        let wait = rounds.retries.failed(ObjectRef::from_obj(&*object), dice());
+        let (quota, reason, why) = (object.name_any(), reason(error), explain(error));
+        if matches!(error, QuotaError::Overtaken(_) | QuotaError::NotLeader) || fence::is_fenced(error) {
+            debug!(quota, reason, error = why, ?wait, "a round again");
+        } else {
+            warn!(quota, reason, error = why, ?wait, "a round failed; trying again");
+        }
+        Action::requeue(wait)
+    }
+}
+
+/// One CamelCase word: metric label.
+const fn reason(error: &QuotaError) -> &'static str {
+    match error {
+        QuotaError::Overtaken(_) => "Overtaken",
+        QuotaError::NotLeader => "NotLeader",
+        QuotaError::Api { .. } => "QuotaNotAsked",
+    }
+}
