@@ -40,9 +40,14 @@ fn until_may(t: &Theatre, user: &str, may: bool) {
     .unwrap();
 }
 
+/// Until the database has all of it, and nothing else has to carry it: the end of the chain follows then, too.
 fn until_told(t: &Theatre, object: &Value, story: &[&str]) {
+    let told = |_: &Kubectl| {
+        let waits = tombstones()?.iter().any(|name| name.contains(uid(object)));
+        Ok((hops(uid(object))? == story && !waits).then_some(()))
+    };
     t.s.admin
-        .wait_for("its story is in the database", PATIENCE, |_| Ok((hops(uid(object))? == story).then_some(())))
+        .wait_for("its story is in the database", PATIENCE, told)
         .unwrap_or_else(|error| panic!("{error}: {:?}", hops(uid(object))));
 }
 
