@@ -4,7 +4,9 @@
 //! Must never: talk to an API server, or decide anything about a running service.
 
 pub mod access_grant;
+pub mod deployment;
 pub mod quantity;
+pub mod release;
 pub mod tenant_container;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -14,6 +16,7 @@ use kube::CustomResourceExt;
 use serde_json::json;
 
 pub use access_grant::AccessGrant;
+pub use deployment::Deployment;
 pub use quantity::{Quantity, QuantityError};
 pub use tenant_container::TenantContainer;
 
@@ -26,6 +29,9 @@ pub const TENANT_ORG_LABEL: &str = "berth.dev/tenant-org";
 pub const FINALIZER: &str = "berth.dev/ledger";
 /// Annotation, stamped by the API server: who changed the spec last.
 pub const ACTOR_ANNOTATION: &str = "berth.dev/actor";
+/// What the stamp begins with where a rollout changed the spec; its namespace and name follow. Users' names do not begin with
+/// `system:`.
+pub const ROLLOUT_ACTOR_PREFIX: &str = "system:berth:rollout:";
 /// Annotation, stamped with the actor: the generation that the stamp belongs to.
 pub const ACTOR_GENERATION_ANNOTATION: &str = "berth.dev/actor-generation";
 /// Annotation, stamped by the API server: who asked for the restart, that is, changed [`RESTARTED_AT_ANNOTATION`] last.
@@ -45,7 +51,7 @@ pub const RECONCILE_DISABLED: &str = "disabled";
 
 /// Every CustomResourceDefinition, in the order of installation.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![with_status_default(AccessGrant::crd()), with_status_default(TenantContainer::crd())]
+    [AccessGrant::crd(), Deployment::crd(), TenantContainer::crd()].map(with_status_default).into()
 }
 
 /// Gives `status` its default in the schema: `observedGeneration: -1`, so that kstatus does not take an object

@@ -10,6 +10,7 @@ use super::{names, view::NamespaceView};
 use crate::{
     api::{
         self, TenantContainer,
+        release::Release,
         tenant_container::{DesiredState, TenantContainerSpec, TenantContainerStatus},
     },
     ledger::{self, Actor, Hash, Head, Micros, Target},
@@ -24,8 +25,10 @@ const ORPHAN: &str = "orphan";
 pub struct Tenant {
     /// Who it is.
     pub target: Target,
-    /// What its user wants.
+    /// What its user wants, with what a rollout has put in the place of parts of it.
     pub spec: TenantContainerSpec,
+    /// The release of a rollout that is in effect in it.
+    pub release: Option<Release>,
     /// Where that leads.
     pub goal: Goal,
     /// `metadata.generation`.
@@ -191,7 +194,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
     let target = identify(object, around.cluster)?;
     let metadata = &object.metadata;
     let shown = shown(object.status.as_ref())?;
-    let spec = object.spec.clone();
+    let spec = object.spec.effective().into_owned();
     let deleting = metadata.deletion_timestamp.as_ref();
     let labels = around.namespace.metadata.labels.clone().unwrap_or_default();
     // An object that has a history is led to its end whatever became of its namespace's label.
@@ -244,6 +247,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
         left_alone: deleting.is_none()
             && metadata.annotations.as_ref().and_then(|all| all.get(api::RECONCILE_ANNOTATION)).map(String::as_str)
                 == Some(api::RECONCILE_DISABLED),
+        release: object.spec.release_in_effect().cloned(),
         revision: revision(&spec, request.restarted_at.as_deref()),
         target,
         spec,
@@ -289,7 +293,10 @@ fn actor(metadata: &ObjectMeta, generation: i64, shown: &Shown) -> Actor {
     let without_generation = if is_retry { api::RETRIED_BY_ANNOTATION } else { api::RESTARTED_BY_ANNOTATION };
     match (annotation(without_generation), annotation(api::ACTOR_ANNOTATION)) {
         (Some(name), _) if known_generation => Actor::User(name.clone()),
-        (_, Some(name)) if stamped == Some(generation) => Actor::User(name.clone()),
+        (_, Some(name)) if stamped == Some(generation) => match name.strip_prefix(api::ROLLOUT_ACTOR_PREFIX) {
+            Some(rollout) => Actor::Berth(format!("rollout {rollout}")),
+            None => Actor::User(name.clone()),
+        },
         _ => last_change(metadata).and_then(|entry| entry.manager.clone()).map_or(Actor::Unknown, Actor::Guess),
     }
 }
@@ -327,6 +334,8 @@ fn revision(spec: &TenantContainerSpec, restarted_at: Option<&str>) -> String {
         indexes: _,
         drain_seconds: _,
         deletion_policy: _,
+        // What is in effect of it is in image, resources and env already.
+        release: _,
     } = spec;
     let parts = serde_json::json!([
         image,

@@ -9,3 +9,4 @@ mod grants;
 mod ground;
 mod manifests;
 mod policies;
+mod rollouts;
