@@ -9,6 +9,7 @@ pub mod access;
 pub mod api;
 pub mod broken;
 pub mod cli;
+pub mod fleet;
 pub mod ledger;
 pub mod lifecycle;
 pub mod operator;

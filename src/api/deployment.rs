@@ -390,7 +390,7 @@ pub struct TargetStatus {
     /// Namespace of the TenantContainer.
     #[serde(default)]
     pub namespace: String,
-    /// Its name.
+    /// Name of the TenantContainer.
     #[serde(default)]
     pub name: String,
     /// One CamelCase word.

@@ -4,11 +4,13 @@
 
 mod bury;
 mod fence;
+mod frame;
 mod grants;
 pub mod http;
 pub mod leader;
 pub mod metrics;
 mod retry;
+mod rollouts;
 mod share;
 mod watch;
 
@@ -269,6 +271,16 @@ impl Operator {
             pod: self.config.pod.clone(),
             metrics: Arc::clone(&self.metrics),
         };
+        let touched = Arc::<rollouts::Touched>::default();
+        let rolling = rollouts::Around {
+            watching: client.clone(),
+            writing: writing.clone(),
+            tenants: tenants.clone(),
+            namespaces: namespaces.clone(),
+            touched: Arc::clone(&touched),
+            pod: self.config.pod.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
         let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
         let shares = Arc::new(Shares::default());
 
@@ -280,6 +292,10 @@ impl Operator {
             watch::owners(Api::all(client.clone()), caches.service_accounts.clone(), service_accounts_writer).boxed(),
             watch::owners(Api::all(client.clone()), caches.budgets.clone(), budgets_writer).boxed(),
             watch::residents(Api::all(client.clone()), caches.namespaces.clone(), namespaces_writer, store.clone())
+                .inspect({
+                    let touched = Arc::clone(&touched);
+                    move |about| touched.heard(about)
+                })
                 .boxed(),
             watch::doubtful(&ledger, tenants.clone()).boxed(),
         ]);
@@ -289,8 +305,13 @@ impl Operator {
         };
         let main = {
             let shares = Arc::clone(&shares);
-            watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone())
-                .inspect(move |tenant| shares.heard(&ObjectRef::from_obj(&**tenant), Instant::now()))
+            watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone()).inspect(
+                move |tenant| {
+                    let about = ObjectRef::from_obj(&**tenant);
+                    touched.heard(&about);
+                    shares.heard(&about, Instant::now());
+                },
+            )
         };
 
         let reporter =
@@ -334,8 +355,10 @@ impl Operator {
                 }
                 future::ready(())
             });
-        let (synced, work, burying, granting) = (pin!(synced), pin!(work), pin!(burying), pin!(grants::run(granting)));
-        future::select(future::select(synced, burying), future::select(work, granting)).await;
+        let (synced, work, burying) = (pin!(synced), pin!(work), pin!(burying));
+        let (granting, rolling) = (pin!(grants::run(granting)), pin!(rollouts::run(rolling)));
+        let others = future::select(granting, rolling);
+        future::select(future::select(synced, burying), future::select(work, others)).await;
     }
 }
 
