@@ -2,7 +2,7 @@
 # `up` and `down` need root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench faults variants model-deep
+.PHONY: help demo demo-clean test generate deny prerequisites up down tools images scenarios bench faults fleet variants model-deep
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ scenarios: ## what users keep, with real pods; 200 services; the same on files (
 
 faults: ## what Berth has to survive, row by row, ROW=6, LEVEL=real, SECONDS=3600, ALLOW_UNCOVERED=1 (real ones: root)
 	@ROW='$(ROW)' LEVEL='$(LEVEL)' BERTH_FAULT_SECONDS='$(SECONDS)' ALLOW_UNCOVERED='$(ALLOW_UNCOVERED)' e2e/faults/run
+
+fleet: ## a rollout over 500 services on simulated nodes, the operator killed ten times in it (root), COUNT=60
+	@e2e/fleet $(or $(COUNT),500)
 
 variants: ## break the write path in twenty ways, and see a test notice each (under a minute after its build), VARIANT=NAME
 	@VARIANT='$(VARIANT)' e2e/faults/variants

@@ -10,6 +10,7 @@ pub mod api;
 pub mod broken;
 pub mod chain;
 pub mod cli;
+pub mod fleet;
 pub mod ledger;
 pub mod lifecycle;
 pub mod operator;

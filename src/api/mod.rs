@@ -4,8 +4,10 @@
 //! Must never: talk to an API server, or decide anything about a running service.
 
 pub mod access_grant;
+pub mod deployment;
 mod ledger_status;
 pub mod quantity;
+pub mod release;
 pub mod tenant_container;
 pub mod tenant_quota;
 
@@ -16,6 +18,7 @@ use kube::CustomResourceExt;
 use serde_json::json;
 
 pub use access_grant::AccessGrant;
+pub use deployment::Deployment;
 pub use ledger_status::LedgerStatus;
 pub use quantity::{Quantity, QuantityError};
 pub use tenant_container::TenantContainer;
@@ -32,6 +35,9 @@ pub const TENANT_ORG_LABEL: &str = "berth.dev/tenant-org";
 pub const FINALIZER: &str = "berth.dev/ledger";
 /// Annotation, stamped by the API server: who changed the spec last.
 pub const ACTOR_ANNOTATION: &str = "berth.dev/actor";
+/// What the stamp begins with where a rollout changed the spec; its namespace and name follow. Users' names do not begin with
+/// `system:`.
+pub const ROLLOUT_ACTOR_PREFIX: &str = "system:berth:rollout:";
 /// Annotation, stamped with the actor: the generation that the stamp belongs to.
 pub const ACTOR_GENERATION_ANNOTATION: &str = "berth.dev/actor-generation";
 /// Annotation, stamped by the API server: who asked for the restart, that is, changed [`RESTARTED_AT_ANNOTATION`] last.
@@ -51,11 +57,7 @@ pub const RECONCILE_DISABLED: &str = "disabled";
 
 /// Every CustomResourceDefinition, in the order of installation.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![
-        with_status_default(AccessGrant::crd()),
-        with_status_default(TenantContainer::crd()),
-        with_status_default(TenantQuota::crd()),
-    ]
+    [AccessGrant::crd(), Deployment::crd(), TenantContainer::crd(), TenantQuota::crd()].map(with_status_default).into()
 }
 
 /// Gives `status` its default in the schema: `observedGeneration: -1`, so that kstatus does not take an object

@@ -9,7 +9,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerStatus, Quantity};
+use super::{
+    LedgerStatus, Quantity,
+    release::{Release, Step},
+};
 
 /// What one tenant's service should be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +43,9 @@ use super::{LedgerStatus, Quantity};
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas", description = "Replicas asked for"),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.readyReplicas", description = "Replicas that are ready"),
     printcolumn(name = "Desired", type_ = "string", json_path = ".spec.desiredState", priority = 1, description = "State asked for"),
-    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1, description = "Image asked for"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1, description = "Image of the manifest"),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.release.image", priority = 1, description = "Image of a rollout, where that is in effect instead"),
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".status.release.rollout", priority = 1, description = "The Deployment that the release in effect comes from"),
     printcolumn(name = "Synced", type_ = "string", json_path = ".status.conditions[?(@.type=='LedgerSynced')].reason", priority = 1, description = "Where its records are"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40 && !self.metadata.name.contains('.') && !self.metadata.name.matches('^[0-9]')").message("metadata.name must have at most 40 characters, start with a letter and contain only lower-case letters, digits and '-': Services and pods are named after it"),
@@ -160,6 +165,10 @@ pub struct TenantContainerSpec {
     /// What becomes of the disks when the object is deleted. Delete removes them. Retain leaves them, without an owner; an administrator can give them to a later service of the same organisation, user, service name and object name.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+
+    /// What a rollout (kind Deployment of this group) has put in the place of image, and of resources and env where it names them. Berth alone writes it: leave it out of manifests, and it stays. It is void once image is edited: then image counts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
 }
 
 fn one() -> i32 {
@@ -542,12 +551,33 @@ pub struct TenantContainerStatus {
     /// Fingerprint of the part of the spec that pods are made from, as last rolled out: tells a restart from a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The release that is in effect in the place of `spec.image`. Not there where `spec.image` itself is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseStatus>,
     /// Tries to get it going after it failed. Not there where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<RetryStatus>,
     /// The end of the object's chain in the ledger.
     #[serde(default)]
     pub ledger: LedgerStatus,
+}
+
+/// A release that is in effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseStatus {
+    /// The image that it brings.
+    pub image: String,
+    /// The Deployment that it comes from, as `namespace/name`.
+    pub rollout: String,
+    /// The uid of that Deployment.
+    pub uid: String,
+    /// The revision of that Deployment.
+    pub revision: String,
+    /// Whether it is that revision, or what was before it, put back.
+    pub step: Step,
+    /// Since when it has been in effect (RFC 3339, UTC, microseconds).
+    pub since: String,
 }
 
 /// Tries after a failure.

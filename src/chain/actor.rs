@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 
 use super::MANAGER;
 use crate::{
-    api::{ACTOR_ANNOTATION, ACTOR_GENERATION_ANNOTATION},
+    api::{ACTOR_ANNOTATION, ACTOR_GENERATION_ANNOTATION, ROLLOUT_ACTOR_PREFIX},
     ledger::Actor,
 };
 
@@ -16,7 +16,10 @@ pub fn of(metadata: &ObjectMeta, generation: i64) -> Actor {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
     let stamped = annotation(ACTOR_GENERATION_ANNOTATION).and_then(|stamp| stamp.parse::<i64>().ok());
     match annotation(ACTOR_ANNOTATION) {
-        Some(name) if stamped == Some(generation) => Actor::User(name.clone()),
+        Some(name) if stamped == Some(generation) => match name.strip_prefix(ROLLOUT_ACTOR_PREFIX) {
+            Some(rollout) => Actor::Berth(format!("rollout {rollout}")),
+            None => Actor::User(name.clone()),
+        },
         _ => last_change(metadata).and_then(|entry| entry.manager.clone()).map_or(Actor::Unknown, Actor::Guess),
     }
 }

@@ -23,6 +23,7 @@ mod home;
 mod migrate;
 mod replay;
 mod roles;
+mod rollout;
 mod run;
 mod table;
 mod timeline;
@@ -50,6 +51,8 @@ enum Command {
     Verify(verify::Args),
     /// Bring everything that a spool holds into the database: for the volume of a replica that is gone.
     Replay(replay::Args),
+    /// Show how far a rollout (kind Deployment of berth.dev) is, or approve a wave of it.
+    Rollout(rollout::Args),
     /// Print the CustomResourceDefinitions, or write them to a folder, one file each.
     Crds(crds::Args),
     /// Print what an AccessGrant can give: the ClusterRoles, the built-in roles, and what the author of a grant has to hold.
@@ -118,6 +121,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Migrate(args) => migrate::run(&args, &mut out).await,
         Command::Crds(args) => crds::run(&args, &mut out),
+        Command::Rollout(args) => rollout::run(&args, &mut out).await,
         Command::Roles(args) => roles::run(&args, &mut out),
         Command::Timeline(args) => timeline::run(&args, &mut out).await,
         Command::Get(args) => get::run(&args, &mut out).await,

@@ -3,31 +3,25 @@
 //! Owns: when a pass over a grant happens. Must never: decide what a grant gives, or keep anything else waiting: where the
 //! definition of AccessGrants is missing, everything else works.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{Api, Client, Resource};
 use kube_runtime::{
-    Controller,
-    controller::{self, Action},
     events::{Recorder, Reporter},
     reflector::ObjectRef,
 };
 use tokio::{sync::watch as signal, time::MissedTickBehavior};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    dice, explain, fence,
+    explain,
+    frame::{self, Passes, Turn},
     leader::Leadership,
-    metrics::{Metrics, controller::ACCESS_GRANT as CONTROLLER},
-    retry::Retries,
+    metrics::{Metrics, controller::ACCESS_GRANT},
     watch,
 };
 use crate::{
@@ -38,8 +32,6 @@ use crate::{
     tenant::{cache::Cache, view::NamespaceView},
 };
 
-/// Passes at once: there are few. Access waits for no ledger; what is told of it does, for a moment.
-const CONCURRENCY: u16 = 4;
 /// How often the clock on the wall is read. Whatever becomes of timers (a clock that was set, a machine that slept, a pass
 /// that failed and waits), an end is noticed so soon: within the 5 s that are promised, with one failed try.
 const TICK: Duration = Duration::from_secs(2);
@@ -63,7 +55,6 @@ pub(super) struct Around {
 struct Worker {
     context: Context,
     metrics: Arc<Metrics>,
-    retries: Retries<ObjectRef<AccessGrant>>,
     namespaces: Cache<NamespaceView>,
 }
 
@@ -94,22 +85,13 @@ pub(super) async fn run(around: Around) {
             clock: Box::new(Timestamp::now),
         },
         metrics,
-        retries: Retries::default(),
         namespaces,
     });
     let triggers = stream::select_all([owners.boxed(), ended(Arc::clone(&worker)).boxed(), doubtful.boxed()]);
     let sweeping = Arc::clone(&worker).sweep();
     let counted = Counted(Arc::clone(&worker.metrics));
-    let work = Controller::for_shared_stream(main, store)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(triggers)
-        .run(Worker::reconcile, Worker::on_error, worker)
-        .for_each(|result| {
-            if let Err(error) = result {
-                debug!(%error, "pass over a grant");
-            }
-            future::ready(())
-        });
+    let metrics = Arc::clone(&worker.metrics);
+    let work = frame::run(worker, metrics, main, store, triggers);
     let (work, sweeping) = (pin!(work), pin!(sweeping));
     future::select(work, sweeping).await;
     drop(counted);
@@ -187,45 +169,36 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-/// Whether a pass that ended so is the ordinary course of things: read again, and it is right; or somebody else leads.
-fn is_ordinary(error: &PassError) -> bool {
-    use PassError::{Chain, NotLeader};
-    matches!(error, Chain(ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_))) | NotLeader)
-        || fence::is_fenced(error)
-}
+impl Passes for Worker {
+    type Object = AccessGrant;
+    type Failure = PassError;
+    const CONTROLLER: &'static str = ACCESS_GRANT;
+    /// There are few. Access waits for no ledger; what is told of it does, for a moment.
+    const CONCURRENCY: u16 = 4;
 
-impl Worker {
-    /// Until every cache has its first complete list: absence counts only then.
     async fn synced(&self) {
         let Context { grants, bindings, .. } = &self.context;
         future::join_all([grants.ready().boxed(), bindings.ready().boxed(), self.namespaces.ready().boxed()]).await;
     }
 
-    async fn reconcile(object: Arc<AccessGrant>, worker: Arc<Self>) -> Result<Action, PassError> {
-        worker.synced().await;
-        let began = Instant::now();
-        worker.metrics.began(CONTROLLER);
-        let outcome = Box::pin(access::pass(&worker.context, &object)).await;
-        let result = outcome.as_ref().map(|done| (done.writes, done.records)).map_err(PassError::reason);
-        worker.metrics.ended(CONTROLLER, began.elapsed(), result);
-        let done = outcome?;
-        worker.retries.succeeded(&ObjectRef::from_obj(&*object));
-        Ok(Action::requeue(done.look_again))
+    async fn pass(&self, object: &AccessGrant) -> Result<Turn, PassError> {
+        let access::Done { writes, records, look_again } = access::pass(&self.context, object).await?;
+        Ok(Turn { writes, records, look_again })
     }
 
-    fn on_error(object: Arc<AccessGrant>, error: &PassError, worker: Arc<Self>) -> Action {
-        let wait = worker.retries.failed(ObjectRef::from_obj(&*object), dice());
-        let (uid, namespace, name) =
-            (object.metadata.uid.as_deref(), object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
-        let (reason, why) = (error.reason(), explain(error));
-        if is_ordinary(error) {
-            debug!(uid, namespace, name, reason, error = why, ?wait, "a grant again");
-        } else {
-            warn!(uid, namespace, name, reason, error = why, ?wait, "a pass over a grant failed; trying again");
-        }
-        Action::requeue(wait)
+    fn reason(failure: &PassError) -> &'static str {
+        failure.reason()
     }
 
+    fn is_ordinary(failure: &PassError) -> bool {
+        matches!(
+            failure,
+            PassError::NotLeader | PassError::Chain(ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)))
+        )
+    }
+}
+
+impl Worker {
     /// Looks for what was cut off from its grant.
     async fn sweep(self: Arc<Self>) {
         self.synced().await;

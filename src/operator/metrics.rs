@@ -54,6 +54,8 @@ type Level = Gauge<i64, AtomicI64>;
 pub mod controller {
     /// Passes over TenantContainers.
     pub const TENANT_CONTAINER: &str = "tenantcontainer";
+    /// Passes over Deployments.
+    pub const DEPLOYMENT: &str = "deployment";
     /// Passes over AccessGrants.
     pub const ACCESS_GRANT: &str = "accessgrant";
     /// Rounds over TenantQuotas.

@@ -4,12 +4,14 @@
 
 mod bury;
 mod fence;
+mod frame;
 mod grants;
 pub mod http;
 pub mod leader;
 pub mod metrics;
 mod quotas;
 mod retry;
+mod rollouts;
 mod share;
 mod watch;
 
@@ -284,6 +286,16 @@ impl Operator {
             ledger: ledger.clone(),
             leadership: leadership.clone(),
         };
+        let touched = Arc::<rollouts::Touched>::default();
+        let rolling = rollouts::Around {
+            watching: client.clone(),
+            writing: writing.clone(),
+            tenants: tenants.clone(),
+            namespaces: namespaces.clone(),
+            touched: Arc::clone(&touched),
+            pod: self.config.pod.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
         let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
         let shares = Arc::new(Shares::default());
 
@@ -295,6 +307,10 @@ impl Operator {
             watch::owners(Api::all(client.clone()), caches.service_accounts.clone(), service_accounts_writer).boxed(),
             watch::owners(Api::all(client.clone()), caches.budgets.clone(), budgets_writer).boxed(),
             watch::residents(Api::all(client.clone()), caches.namespaces.clone(), namespaces_writer, store.clone())
+                .inspect({
+                    let touched = Arc::clone(&touched);
+                    move |about| touched.heard(about)
+                })
                 .boxed(),
             watch::doubtful(&ledger, tenants.clone()).boxed(),
             quotas::woken(woken).boxed(),
@@ -310,7 +326,9 @@ impl Operator {
             let (shares, all) = (Arc::clone(&shares), tenants.clone());
             watch::tenants(Api::all(client.clone()), tenants.clone(), tenants_writer, rivals.clone()).inspect(
                 move |tenant| {
-                    shares.heard(&ObjectRef::from_obj(&**tenant), Instant::now());
+                    let about = ObjectRef::from_obj(&**tenant);
+                    touched.heard(&about);
+                    shares.heard(&about, Instant::now());
                     quotas::left(&bell, &all, tenant);
                 },
             )
@@ -363,7 +381,9 @@ impl Operator {
             });
         let (synced, work, burying) = (pin!(synced), pin!(work), pin!(burying));
         let (granting, limiting) = (pin!(grants::run(granting)), pin!(quotas::run(limiting)));
-        future::select(future::select(synced, burying), future::select(work, future::select(granting, limiting))).await;
+        let rolling = pin!(rollouts::run(rolling));
+        let others = future::select(granting, future::select(limiting, rolling));
+        future::select(future::select(synced, burying), future::select(work, others)).await;
     }
 }
 

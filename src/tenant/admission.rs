@@ -150,7 +150,7 @@ impl Ground for Context {
             .filter_map(|object| {
                 let object = self.tenants.get(&ObjectRef::from_obj(&*object))?;
                 let uid = object.uid()?.parse().ok()?;
-                let need = Amounts::of(&object.spec, object.spec.replicas);
+                let need = Amounts::of(&object.spec.effective(), object.spec.replicas);
                 let has_all = |held: &Held| held.amounts.covers(&need);
                 // Most have what they need: they are not looked at any closer.
                 if object.spec.resources.disk.is_none() && held.get(&uid).is_some_and(has_all) {
@@ -300,7 +300,7 @@ fn running(set: &StatefulSet, object: Option<&TenantContainer>) -> Amounts {
     let of = |name: &str| limits.get(name).and_then(|quantity| quantity.0.parse::<Quantity>().ok());
     let gpus = limits.iter().filter(|(name, _)| name.contains('/')).filter_map(|(_, quantity)| quantity.0.parse().ok());
     let gpus = gpus.map(|quantity: Quantity| quantity.units()).fold(0, i64::saturating_add);
-    let vectors = object.map_or(0, |object| Amounts::of(&object.spec, 0).get(Dimension::Vectors));
+    let vectors = object.map_or(0, |object| Amounts::of(&object.spec.effective(), 0).get(Dimension::Vectors));
     Amounts::by(|dimension| match dimension {
         Dimension::Containers => 1,
         Dimension::Replicas => replicas,

@@ -13,7 +13,11 @@ use super::{
     validate::{Refusal, Tenant},
 };
 use crate::{
-    api::{LedgerStatus, tenant_container::TenantContainerStatus},
+    api::{
+        LedgerStatus,
+        release::Origin,
+        tenant_container::{ReleaseStatus, TenantContainerStatus},
+    },
     chain::{Kept, SYNCED, detail},
     ledger::{Kind, Micros, Record, visible},
     lifecycle::{Goal, State},
@@ -81,9 +85,27 @@ pub fn of(
         since: before.since.clone(),
         operation: before.operation.clone(),
         revision: before.revision.clone(),
+        release: release(tenant, now),
         retries: retry::remembered(tenant, now),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
+}
+
+/// The release in effect, if there is one; since when, is remembered.
+fn release(tenant: &Tenant, now: Micros) -> Option<ReleaseStatus> {
+    let release = tenant.release.as_ref()?;
+    let Origin { namespace, name, uid, revision, wave: _, step } = &release.rollout;
+    let shown = ReleaseStatus {
+        image: release.image.clone(),
+        rollout: format!("{namespace}/{name}"),
+        uid: uid.clone(),
+        revision: revision.clone(),
+        step: *step,
+        since: rfc3339(now),
+    };
+    let before = tenant.shown.status.release.as_ref();
+    let same = before.filter(|before| **before == ReleaseStatus { since: before.since.clone(), ..shown.clone() });
+    Some(same.cloned().unwrap_or(shown))
 }
 
 /// Until when a status that differs from the one before only in what it counts is not worth a write: a service that has just

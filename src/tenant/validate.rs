@@ -10,6 +10,7 @@ use super::view::NamespaceView;
 use crate::{
     api::{
         self, TenantContainer,
+        release::Release,
         tenant_container::{DesiredState, TenantContainerSpec, TenantContainerStatus},
     },
     chain::{self, Chain, actor},
@@ -25,8 +26,10 @@ const ORPHAN: &str = "orphan";
 pub struct Tenant {
     /// Who it is.
     pub target: Target,
-    /// What its user wants.
+    /// What its user wants, with what a rollout has put in the place of parts of it.
     pub spec: TenantContainerSpec,
+    /// The release of a rollout that is in effect in it.
+    pub release: Option<Release>,
     /// Where that leads.
     pub goal: Goal,
     /// `metadata.generation`.
@@ -198,7 +201,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
     let target = identify(object, around.cluster)?;
     let metadata = &object.metadata;
     let shown = shown(object.status.as_ref())?;
-    let spec = object.spec.clone();
+    let spec = object.spec.effective().into_owned();
     let deleting = metadata.deletion_timestamp.as_ref();
     let labels = around.namespace.metadata.labels.clone().unwrap_or_default();
     // An object that has a history is led to its end whatever became of its namespace's label.
@@ -251,6 +254,7 @@ pub fn validate(object: &TenantContainer, around: Surroundings<'_>) -> Result<Te
         left_alone: deleting.is_none()
             && metadata.annotations.as_ref().and_then(|all| all.get(api::RECONCILE_ANNOTATION)).map(String::as_str)
                 == Some(api::RECONCILE_DISABLED),
+        release: object.spec.release_in_effect().cloned(),
         revision: revision(&spec, request.restarted_at.as_deref()),
         target,
         spec,
@@ -324,6 +328,8 @@ fn revision(spec: &TenantContainerSpec, restarted_at: Option<&str>) -> String {
         indexes: _,
         drain_seconds: _,
         deletion_policy: _,
+        // What is in effect of it is in image, resources and env already.
+        release: _,
     } = spec;
     let parts = serde_json::json!([
         image,

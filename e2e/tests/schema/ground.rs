@@ -36,7 +36,12 @@ fn lay(admin: &Kubectl) {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=helm", "--filename", "-"];
     let objects = cluster_wide(&template(RELEASE, NAMESPACE, &[]).unwrap());
     admin.feed(&apply, &list(&objects)).unwrap();
-    let definitions = ["crd/tenantcontainers.berth.dev", "crd/accessgrants.berth.dev", "crd/tenantquotas.berth.dev"];
+    let definitions = [
+        "crd/tenantcontainers.berth.dev",
+        "crd/deployments.berth.dev",
+        "crd/accessgrants.berth.dev",
+        "crd/tenantquotas.berth.dev",
+    ];
     admin.run(&[&["wait", "--for=condition=Established", "--timeout=30s"][..], &definitions].concat()).unwrap();
     admin.feed(&apply, &fs::read_to_string(manifests().join("ground.yaml")).unwrap()).unwrap();
     policies_are_active(admin);
@@ -47,9 +52,12 @@ fn lay(admin: &Kubectl) {
         })
         .unwrap();
     // Established is not yet usable: mutating policies refuse a kind until the API server has read its schema anew.
-    for (author, manifest) in
-        [("alice", "valid/minimal.yaml"), ("dana", "valid/grant-admin-to-group.yaml"), ("quinn", "valid/quota.yaml")]
-    {
+    for (author, manifest) in [
+        ("alice", "valid/minimal.yaml"),
+        ("alice", "valid/rollout-minimal.yaml"),
+        ("dana", "valid/grant-admin-to-group.yaml"),
+        ("quinn", "valid/quota.yaml"),
+    ] {
         let text = fs::read_to_string(manifests().join(manifest)).unwrap();
         let author = admin.as_user(author).in_namespace("schema-valid");
         author
@@ -105,7 +113,7 @@ fn policies_are_active(admin: &Kubectl) {
 
 /// Removes what tests, also earlier ones that failed, left in the namespace, as Berth would if it were there.
 pub(crate) fn clear(admin: &Kubectl) {
-    admin.run(&["delete", "tc,ag", "--all", "--wait=false"]).unwrap();
+    admin.run(&["delete", "tc,bdeploy,ag", "--all", "--wait=false"]).unwrap();
     admin
         .wait_for("an empty namespace", Duration::from_secs(30), |admin| {
             let found = admin.json(&["get", "tc"])?;

@@ -10,3 +10,4 @@ mod ground;
 mod manifests;
 mod policies;
 mod quotas;
+mod rollouts;

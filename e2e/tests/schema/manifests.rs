@@ -62,6 +62,9 @@ fn explain_reads_like_documentation() {
         ("tq", "what runs is never stopped by a quota"),
         ("tq.spec.limits.disk", "those that outlive their service"),
         ("tq.status.reservations", "only after it stands here"),
+        ("bdeploy", "A release rolled out over a fleet of TenantContainers"),
+        ("bdeploy.spec.strategy.waves", "The last one takes whatever no other has"),
+        ("tc.spec.release", "It is void once image is edited"),
     ] {
         let text = admin.run(&["explain", field]).unwrap();
         let unwrapped = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -77,6 +80,10 @@ fn deployments_are_still_those_of_apps() {
         assert_eq!(found["items"], json!([]));
         let explained = admin.run(&["explain", name]).unwrap();
         assert!(explained.contains("GROUP:      apps"), "{explained}");
+    }
+    for name in ["bdeploy", "deployments.berth.dev", "deployment.v1alpha1.berth.dev"] {
+        let explained = admin.run(&["get", name, "--all-namespaces", "--output=name"]);
+        explained.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 

@@ -1,0 +1,229 @@
+//! One pass over one rollout: targets get what the plan says, then the status says what was seen.
+//!
+//! Owns: the order, and every write. Must never: decide who gets what; write a release over a target that is not as it
+//! was seen.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+    core::Status,
+};
+use kube_runtime::{
+    events::{Event, EventType},
+    reflector::ObjectRef,
+};
+use serde_json::json;
+use tracing::{debug, info, warn};
+
+use super::{
+    context::{Context, Done, PassError},
+    names,
+    plan::{self, Effect, Sight},
+    rollout::{self, Rollout},
+    select::{self, Conflict, Labels, Reach},
+    status::{self, News},
+    target::{self, Target},
+};
+use crate::{
+    api::{Deployment, TenantContainer, deployment::DeploymentStatus},
+    ledger::visible,
+};
+
+/// How often a rollout is looked at when nothing happens: a safety net, which writes nothing.
+const RESYNC: Duration = Duration::from_secs(600);
+/// How soon one is looked at again where something was left to do: a target had changed since it was seen.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How soon where the API server refused something: what stands in the way may be nothing that Berth watches.
+const REFUSED: Duration = Duration::from_secs(15);
+/// Writes to targets at once.
+const CONCURRENCY: usize = 8;
+
+/// Brings one rollout a pass further.
+pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassError> {
+    // The cache may be behind our own last write; what we wrote is not.
+    let object = context.rollouts.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Done { look_again: RESYNC, ..Done::default() });
+    }
+    let rollout = rollout::read(&object)?;
+    let (targets, conflict) = observe(context, &object);
+    let none = BTreeMap::new();
+    let now = (context.clock)();
+    let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused: &none, now };
+    let carried_out = carry_out(context, plan::plan(sight).effects).await;
+    let mut done = Done { writes: carried_out.writes, ..Done::default() };
+
+    // Again, from what the API server returned: the status says what is, not what was meant.
+    let (targets, conflict) = observe(context, &object);
+    let refused = &carried_out.refused;
+    let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused, ..sight };
+    let plan = plan::plan(sight);
+    let before = object.status.clone().unwrap_or_default();
+    let shown = status::of(&before, &sight, &plan);
+    let news = status::news(&before, &shown);
+    // Here, between what was done and the status that shows it, is the place of the rollout's records in the ledger: `news`
+    // holds what a record is about, and no status is shown before its record is durable.
+    let mut calm = context.calm.left(&rollout.uid, now).filter(|_| status::is_mere_count(&before, &shown));
+    if shown == before {
+        calm = None;
+    } else if calm.is_none() {
+        let written = show(context, &rollout, &object, &shown).await?;
+        context.rollouts.wrote(written);
+        context.calm.wrote(&rollout.uid, now);
+        done.writes += 1;
+        tell(context, &rollout, &object, news);
+    }
+    if let Some(error) = carried_out.failed {
+        return Err(error);
+    }
+    let wait = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap_or(0)) + Duration::from_millis(1);
+    done.look_again = [
+        plan.look_again.map(|at| wait(at.0 - now.0)),
+        calm.map(wait),
+        (!plan.effects.is_empty()).then_some(AGAIN),
+        (!refused.is_empty()).then_some(REFUSED),
+        Some(RESYNC),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
+    .unwrap_or(RESYNC);
+    Ok(done)
+}
+
+/// The targets as they are known now, in the order of namespace and name, and who else has one.
+fn observe(context: &Context, object: &Deployment) -> (Vec<Target>, Option<Conflict>) {
+    let labels = |name: &str| -> Option<Labels> {
+        Some(context.namespaces.get(&ObjectRef::new(name))?.metadata.labels.clone().unwrap_or_default())
+    };
+    let Some(reach) = Reach::of(object) else { return (vec![], None) };
+    let tenants = context.tenants.filter(|_| true);
+    // Newer than the watch, where we wrote.
+    let newest = |tenant: &Arc<TenantContainer>| context.tenants.get(&ObjectRef::from_obj(&**tenant));
+    let selected = tenants.iter().filter(|tenant| reach.selects(tenant, labels));
+    let mut targets: Vec<Target> =
+        selected.filter_map(|tenant| target::read(&newest(tenant).unwrap_or_else(|| Arc::clone(tenant)))).collect();
+    targets.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let conflict = select::conflict(object, &context.rollouts.filter(|_| true), &tenants, labels);
+    (targets, conflict)
+}
+
+/// What came of the writes.
+#[derive(Default)]
+struct CarriedOut {
+    writes: u32,
+    /// What the API server does not take, by the uid of the target.
+    refused: BTreeMap<String, String>,
+    /// What kept a write from being answered at all.
+    failed: Option<PassError>,
+}
+
+async fn carry_out(context: &Context, effects: Vec<Effect>) -> CarriedOut {
+    let writes = effects.into_iter().map(|effect| async move {
+        let outcome = give(context, &effect).await;
+        (effect, outcome)
+    });
+    let outcomes: Vec<_> = stream::iter(writes).buffer_unordered(CONCURRENCY).collect().await;
+    let mut done = CarriedOut::default();
+    for (effect, outcome) in outcomes {
+        let Effect { namespace, name, uid, release, .. } = effect;
+        match outcome {
+            Ok(object) => {
+                done.writes += 1;
+                context.tenants.wrote(object);
+                let (step, revision) = (release.rollout.step, release.rollout.revision);
+                info!(%uid, %namespace, %name, ?step, revision, image = release.image, "a target was given a release");
+            }
+            Err(kube::Error::Api(status)) if is_refusal(&status) => {
+                done.refused.insert(uid, status.message.clone());
+            }
+            // Changed or gone since it was seen: it is seen anew.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(source) => {
+                let subject = format!("{namespace}/{name}");
+                done.failed = Some(PassError::Release { subject, source: Box::new(source) });
+            }
+        }
+    }
+    done
+}
+
+/// Writes one release, by server-side apply under a field manager of its own. The version makes it this very object as it was
+/// seen, or none: no target is given anything twice, by whomever it was given it the first time.
+async fn give(context: &Context, effect: &Effect) -> Result<TenantContainer, kube::Error> {
+    let manifest = json!({
+        "apiVersion": TenantContainer::api_version(&()), "kind": TenantContainer::kind(&()),
+        "metadata": {"name": effect.name, "uid": effect.uid, "resourceVersion": effect.resource_version},
+        "spec": {"release": effect.release},
+    });
+    let how = PatchParams::apply(names::RELEASE_MANAGER).force();
+    let api: Api<TenantContainer> = Api::namespaced(context.client.clone(), &effect.namespace);
+    api.patch(&effect.name, &how, &Patch::Apply(&manifest)).await
+}
+
+/// Whether the API server says that it will not take it, rather than that it could not.
+fn is_refusal(status: &Status) -> bool {
+    matches!(status.code, 400 | 403 | 422)
+}
+
+/// Writes the status, if the rollout is still as it was read.
+async fn show(
+    context: &Context,
+    rollout: &Rollout,
+    object: &Deployment,
+    status: &DeploymentStatus,
+) -> Result<Deployment, PassError> {
+    let subject = format!("{}/{}", rollout.namespace, rollout.name);
+    let operations = json!([
+        {"op": "test", "path": "/metadata/uid", "value": rollout.uid},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": object.metadata.resource_version},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    let failed = |source| PassError::Status { subject: subject.clone(), source: Box::new(source) };
+    let patch = serde_json::from_value(operations).map(Patch::<()>::Json);
+    let patch = patch.map_err(|source| failed(kube::Error::SerdeError(source)))?;
+    let how = PatchParams { field_manager: Some(names::STATUS_MANAGER.to_owned()), ..PatchParams::default() };
+    let rollouts: Api<Deployment> = Api::namespaced(context.client.clone(), &rollout.namespace);
+    rollouts.patch_status(&rollout.name, &how, &patch).await.map_err(|source| match &source {
+        // 422 is how a failed `test` is answered; what the schema refuses comes as 422 as well, and names a field.
+        kube::Error::Api(status)
+            if status.code == 409 || (status.code == 422 && !status.message.contains("is invalid")) =>
+        {
+            PassError::Overtaken(subject.clone())
+        }
+        kube::Error::Api(status) if status.code == 404 => PassError::Gone(subject.clone()),
+        _ => failed(source),
+    })
+}
+
+/// A line in the log and an Event for each piece of news.
+fn tell(context: &Context, rollout: &Rollout, object: &Deployment, news: Vec<News>) {
+    let Rollout { namespace, name, uid, revision, .. } = rollout;
+    let mut events = vec![];
+    for News { warning, reason, message } in news {
+        if warning {
+            warn!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
+        } else {
+            info!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
+        }
+        events.push(Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason,
+            note: Some(visible(&message, 1_000)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        });
+    }
+    // Events are for people who look now: nobody waits for one, and one that is lost is not worth a second try.
+    let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
+    tokio::spawn(async move {
+        for event in events {
+            if let Err(error) = recorder.publish(&event, &about).await {
+                debug!(%error, reason = event.reason, "an Event was not taken");
+            }
+        }
+    });
+}
