@@ -182,7 +182,7 @@ fn line(object: &Deployment) -> String {
     // A rollback draws how many have back what they had.
     let far = if rolled_back > 0 { rolled_back } else { done };
     let (far, all) = (usize::try_from(far).unwrap_or(0), usize::try_from(targets).unwrap_or(0));
-    let filled = if all == 0 { 0 } else { (far * WIDTH / all).min(WIDTH) };
+    let filled = (far * WIDTH).checked_div(all).unwrap_or(0).min(WIDTH);
     let bar = format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH - filled));
     let wave = status.wave.as_deref().unwrap_or("? of ?");
     let phase = if is_current(object) { status.phase.as_deref().unwrap_or("Unknown") } else { "not looked at yet" };

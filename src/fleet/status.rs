@@ -146,7 +146,7 @@ fn standing(sight: &Sight<'_>, plan: &Plan) -> Standing {
                     format!("the API server did not take the release for {refused} targets ({which}): {why}"),
                 );
             }
-            let waits = plan.stages.iter().any(|stage| *stage == Stage::Waiting);
+            let waits = plan.stages.contains(&Stage::Waiting);
             let moves = plan.stages.iter().any(|stage| matches!(stage, Stage::Has(_, Trial::Under(_))));
             if waits && !moves && plan.effects.is_empty() && plan.out.len() >= plan.limit {
                 let out = plan.out.iter().filter_map(|i| sight.targets.get(*i)).map(Target::to_name);

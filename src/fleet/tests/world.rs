@@ -121,7 +121,7 @@ impl World {
     }
 
     pub(super) fn plan(&self) -> Plan {
-        self.sight(|sight| plan::plan(sight))
+        self.sight(plan::plan)
     }
 
     fn sight<T>(&self, then: impl FnOnce(Sight<'_>) -> T) -> T {
