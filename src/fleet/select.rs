@@ -70,7 +70,9 @@ pub fn conflict(
     tenants: &[Arc<TenantContainer>],
     namespace: impl Fn(&str) -> Option<Labels>,
 ) -> Option<Conflict> {
-    let mut older: Vec<_> = all.iter().filter(|other| age(other) < age(object)).map(|other| &**other).collect();
+    // One that is being deleted does nothing any more, whatever holds it.
+    let stands = |other: &&Arc<Deployment>| other.metadata.deletion_timestamp.is_none() && age(other) < age(object);
+    let mut older: Vec<_> = all.iter().filter(stands).map(|other| &**other).collect();
     older.sort_by_key(|other| age(other));
     older.push(object);
     let mut owners: HashMap<&str, &Deployment> = HashMap::new();

@@ -266,9 +266,11 @@ async fn count(client: &Client, tenant_org: &str) -> Result<Reservations, QuotaE
         let labels = metadata.labels.as_ref();
         let label = |name: &str| labels.and_then(|labels| labels.get(name)).cloned();
         let Some(uid) = label(names::OWNER_UID).and_then(|uid| uid.parse().ok()) else { return };
+        // What names no service was not made by Berth.
+        let Some(name) = label(names::TENANT_CONTAINER).filter(|name| !name.is_empty()) else { return };
         let one = held.entry(uid).or_insert_with(|| Held {
             namespace: metadata.namespace.clone().unwrap_or_default(),
-            name: label(names::TENANT_CONTAINER).unwrap_or_default(),
+            name,
             amounts: Amounts::ZERO,
         });
         one.amounts = one.amounts.plus(&amounts);

@@ -105,6 +105,10 @@ pub fn is_of<P: Project>(child: &View<P>, tenant: &Tenant) -> bool {
     let uid = tenant.target.uid.to_string();
     match child.owner_uid() {
         Some(owner) => owner == uid,
-        None => P::Kind::kind(&()) == "PersistentVolumeClaim" && child.label(names::OWNER_UID) == Some(&uid),
+        None => {
+            P::Kind::kind(&()) == "PersistentVolumeClaim"
+                && child.label(names::OWNER_UID) == Some(&uid)
+                && child.metadata.namespace.as_ref() == Some(&tenant.target.namespace)
+        }
     }
 }

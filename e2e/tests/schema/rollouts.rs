@@ -140,6 +140,7 @@ fn only_berth_says_how_far_a_rollout_is() {
     };
     let born = admin.json(&["get", "bdeploy", "shown"]).unwrap();
     assert_eq!(born["status"]["observedGeneration"], json!(-1), "kstatus does not take it for current");
+    assert_eq!(born["metadata"]["finalizers"], Value::Null, "nothing would take it off");
     refused(write(&admin.as_user("mallory")), "status is written by Berth alone");
     write(&admin.as_user(BERTH)).unwrap();
     let release = json!({"spec": {"release": {"image": "registry.example/engine:6.6.6"}}});
