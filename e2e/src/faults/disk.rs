@@ -16,6 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::wait_until;
 use crate::kubectl::{self, Error};
 
 /// `EXT4_IOC_SHUTDOWN` without flushing the journal: from then on every request fails, as when the device is pulled out.
@@ -63,10 +64,17 @@ impl Disk {
 
     /// There is room again.
     pub fn free(&self) -> Result<(), Error> {
-        // ext4 gives blocks back with the commit of its journal.
-        fs::remove_file(self.filler())
-            .and_then(|()| File::open(&self.at)?.sync_all())
-            .map_err(|source| Error::Start { command: "freeing a disk".to_owned(), source })
+        let start = |source| Error::Start { command: "freeing a disk".to_owned(), source };
+        fs::remove_file(self.filler()).map_err(start)?;
+        // ext4 gives blocks back some time after the commit of its journal.
+        let probe = self.at.join("probe");
+        let has_room = || {
+            let commit = File::open(&self.at).and_then(|folder| folder.sync_all());
+            commit.and_then(|()| fs::write(&probe, [1; 256 << 10])).is_ok()
+        };
+        let is_free = wait_until(Duration::from_secs(10), has_room);
+        fs::remove_file(&probe).map_err(start)?;
+        if is_free { Ok(()) } else { Err(start(io::Error::from(io::ErrorKind::StorageFull))) }
     }
 
     /// Every request fails from now on, until [`mend`](Self::mend).
@@ -158,7 +166,6 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::faults::wait_until;
 
     fn write(at: &Path, name: &str) -> io::Result<()> {
         let mut file = File::create(at.join(name))?;
