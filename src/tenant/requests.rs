@@ -4,7 +4,7 @@
 
 use super::{observe::Observed, plan::Standing, status::rfc3339, validate::Tenant};
 use crate::{
-    api::tenant_container::OperationStatus,
+    api::{release::Origin, tenant_container::OperationStatus},
     ledger::Record,
     lifecycle::{Goal, State},
 };
@@ -140,7 +140,7 @@ fn classify(tenant: &Tenant, before: &Observed) -> Change {
         _ => match set {
             Some(set) if set.restarted_at != tenant.request.restarted_at => Change::Restart,
             _ if is_retry(tenant) => Change::Retry,
-            Some(set) if set.image != tenant.spec.image => Change::Release,
+            Some(set) if set.image != tenant.spec.image || is_rolled_out(tenant) => Change::Release,
             Some(set) if tenant.goal != Goal::Stopped && set.replicas != tenant.spec.replicas => Change::Scale,
             _ => Change::Update,
         },
@@ -151,6 +151,16 @@ fn classify(tenant: &Tenant, before: &Observed) -> Change {
 fn is_retry(tenant: &Tenant) -> bool {
     let asked = tenant.shown.status.retries.as_ref().and_then(|retries| retries.asked.as_ref());
     tenant.request.retry.is_some() && tenant.request.retry.as_ref() != asked
+}
+
+/// Whether a rollout has given a release that no status has shown yet: its image may be in the StatefulSet already, by a pass
+/// that did not come to show it.
+fn is_rolled_out(tenant: &Tenant) -> bool {
+    let shown = tenant.shown.status.release.as_ref();
+    tenant.release.as_ref().is_some_and(|release| {
+        let Origin { uid, revision, step, .. } = &release.rollout;
+        shown.is_none_or(|shown| (&shown.uid, &shown.revision, shown.step) != (uid, revision, *step))
+    })
 }
 
 /// The request as the audit has it already: a pass that could not show it told it before, perhaps in other words.

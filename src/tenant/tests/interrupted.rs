@@ -8,7 +8,10 @@ use super::{
     objects::{Ended, OBJECT, World, condition, no_status, waiting},
     server::Cut,
 };
-use crate::ledger::Record;
+use crate::ledger::{
+    Record,
+    simulated::{Database, Weather},
+};
 
 /// Everything that a user can ask for, one after the other.
 fn live(world: &mut World) {
@@ -112,4 +115,25 @@ fn a_record_that_was_shown_stands_whatever_the_epoch_of_the_next_one() {
     world.run();
     assert_eq!(world.reasons(), ["Accepted", "AllReplicasReady"], "the later epoch took the place of what was shown");
     world.verify();
+}
+
+#[test]
+fn a_rollouts_release_is_called_one_wherever_the_pass_that_began_it_ended() {
+    for write in 0..6 {
+        let database = Database::default();
+        let mut world = World::beside(&database);
+        world.run();
+        // The audit is away too: nobody has told what it was called.
+        database.set(Weather::Away);
+        world.edit(|spec| {
+            spec["release"] = json!({"image": "engine:2", "overrode": "engine:1", "rollout": {"namespace": "acme",
+                "name": "fleet", "uid": "f", "revision": "r", "wave": 1, "step": "Released"}});
+        });
+        world.server.cut_after(write, Cut::After);
+        world.pass();
+        world.server.never_cut();
+        world.start_operator_again();
+        world.run();
+        assert_eq!(world.object()["status"]["operation"]["action"], "Release", "ended at write {write}");
+    }
 }
