@@ -11,13 +11,16 @@ use crate::{
     ledger::Actor,
 };
 
+/// How the cause of what a rollout asked for begins; its namespace and name follow.
+pub const ROLLOUT: &str = "rollout ";
+
 /// The API server's stamp if it belongs to this generation, else the last manager of the spec as a guess.
 pub fn of(metadata: &ObjectMeta, generation: i64) -> Actor {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
     let stamped = annotation(ACTOR_GENERATION_ANNOTATION).and_then(|stamp| stamp.parse::<i64>().ok());
     match annotation(ACTOR_ANNOTATION) {
         Some(name) if stamped == Some(generation) => match name.strip_prefix(ROLLOUT_ACTOR_PREFIX) {
-            Some(rollout) => Actor::Berth(format!("rollout {rollout}")),
+            Some(rollout) => Actor::Berth(format!("{ROLLOUT}{rollout}")),
             None => Actor::User(name.clone()),
         },
         _ => last_change(metadata).and_then(|entry| entry.manager.clone()).map_or(Actor::Unknown, Actor::Guess),

@@ -4,8 +4,9 @@
 
 use super::{observe::Observed, plan::Standing, status::rfc3339, validate::Tenant};
 use crate::{
-    api::{release::Origin, tenant_container::OperationStatus},
-    ledger::Record,
+    api::tenant_container::OperationStatus,
+    chain::actor,
+    ledger::{Actor, Record},
     lifecycle::{Goal, State},
 };
 
@@ -153,14 +154,10 @@ fn is_retry(tenant: &Tenant) -> bool {
     tenant.request.retry.is_some() && tenant.request.retry.as_ref() != asked
 }
 
-/// Whether a rollout has given a release that no status has shown yet: its image may be in the StatefulSet already, by a pass
-/// that did not come to show it.
+/// Whether the request is a rollout's, which asks for nothing else: its image may be in the StatefulSet already, by a pass that
+/// did not come to tell.
 fn is_rolled_out(tenant: &Tenant) -> bool {
-    let shown = tenant.shown.status.release.as_ref();
-    tenant.release.as_ref().is_some_and(|release| {
-        let Origin { uid, revision, step, .. } = &release.rollout;
-        shown.is_none_or(|shown| (&shown.uid, &shown.revision, shown.step) != (uid, revision, *step))
-    })
+    matches!(&tenant.request.actor, Actor::Berth(cause) if cause.starts_with(actor::ROLLOUT))
 }
 
 /// The request as the audit has it already: a pass that could not show it told it before, perhaps in other words.
