@@ -1,7 +1,7 @@
 //! Berth runs one containerised service per tenant on Kubernetes and keeps a permanent ledger of it in PostgreSQL.
 //!
 //! The rooms, and the one direction in which they know each other (docs/architecture.md):
-//! `api` ← `lifecycle` ← `tenant` → `chain` → `tombstone` → `ledger`; `api` ← `quota` ← `tenant`; `access` → `chain`; `operator` and `cli`
+//! `api` ← `lifecycle` ← `tenant` → `chain` → `tombstone` → `ledger`; `api` ← `quota` ← `tenant`; `access`, `fleet` → `chain`; `operator` and `cli`
 //! know all, nobody knows them.
 //! `broken` is for tests of the tests, and empty in a release.
 

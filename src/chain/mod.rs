@@ -25,7 +25,7 @@ pub use carried::{SLOTS, read, slots_left};
 pub use ending::let_go;
 pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
 pub use record::{MESSAGE, detail, unseen};
-pub use show::{MANAGER, ShowError, hold, release, show};
+pub use show::{MANAGER, ShowError, hold, release, show, show_as_read};
 pub use synced::{Kept, SYNCED, is_unsynced};
 pub use told::Told;
 

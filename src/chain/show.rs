@@ -1,11 +1,13 @@
-//! The only writes to an object that has a chain: its status, by compare-and-set on the head of the chain, and its finalizer.
+//! The only writes to an object itself: its status, by compare-and-set, on the head of the chain where it has one; and its
+//! finalizer.
 //!
 //! Owns: those requests. Must never: write a spec, or a status made on another head than the one that is there.
 
 use kube::{
-    Client,
+    Api, Client, Resource,
     api::{Patch, PatchParams},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::Chained;
@@ -72,9 +74,27 @@ pub async fn show<K: Chained>(
     }
     operations.push(json!({"op": "replace", "path": "/status", "value": status}));
     K::api(client.clone(), &target.namespace)
-        .patch_status(&target.name, &how(), &json_patch(operations.into(), target)?)
+        .patch_status(&target.name, &how(), &json_patch(operations.into(), &target.to_string())?)
         .await
         .map_err(|source| error(target.to_string(), source))
+}
+
+/// Replaces the status of an object that has no chain, if nothing of the object has changed since it was read.
+pub async fn show_as_read<K>(api: &Api<K>, object: &K, status: &impl Serialize) -> Result<K, ShowError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let metadata = object.meta();
+    let name = metadata.name.clone().unwrap_or_default();
+    let place = metadata.namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
+    let subject = format!("{} {place}", K::kind(&()));
+    let operations = json!([
+        {"op": "test", "path": "/metadata/uid", "value": metadata.uid},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
+        {"op": "add", "path": "/status", "value": status},
+    ]);
+    let patch = json_patch(operations, &subject)?;
+    api.patch_status(&name, &how(), &patch).await.map_err(|source| error(subject, source))
 }
 
 /// Puts the finalizer on, if the object is still as it was read.
@@ -101,7 +121,9 @@ pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -
         {"op": "test", "path": path, "value": FINALIZER},
         {"op": "remove", "path": path},
     ]);
-    match K::api(client.clone(), &target.namespace).patch(&target.name, &how(), &json_patch(operations, target)?).await
+    match K::api(client.clone(), &target.namespace)
+        .patch(&target.name, &how(), &json_patch(operations, &target.to_string())?)
+        .await
     {
         Ok(_) => Ok(()),
         Err(source) => match error(target.to_string(), source) {
@@ -115,9 +137,9 @@ fn how() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
-fn json_patch(operations: serde_json::Value, target: &Target) -> Result<Patch<()>, ShowError> {
+fn json_patch(operations: serde_json::Value, subject: &str) -> Result<Patch<()>, ShowError> {
     serde_json::from_value(operations).map(Patch::Json).map_err(|source| ShowError::Api {
-        subject: target.to_string(),
+        subject: subject.to_owned(),
         source: Box::new(kube::Error::SerdeError(source)),
     })
 }

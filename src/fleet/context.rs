@@ -14,6 +14,7 @@ use kube_runtime::events::Recorder;
 use super::rollout::Damaged;
 use crate::{
     api::{Deployment, TenantContainer},
+    chain::ShowError,
     ledger::Micros,
     tenant::{cache::Cache, view::NamespaceView},
 };
@@ -76,20 +77,9 @@ pub enum PassError {
         /// What the API server or the connection said.
         source: Box<kube::Error>,
     },
-    /// The rollout has changed since it was read: the next pass reads again.
-    #[error("{0} has changed since it was read; it is read again")]
-    Overtaken(String),
-    /// The rollout is gone.
-    #[error("{0} is gone")]
-    Gone(String),
-    /// The status could not be written.
-    #[error("the status of Deployment {subject} could not be written")]
-    Status {
-        /// Namespace and name.
-        subject: String,
-        /// What the API server or the connection said.
-        source: Box<kube::Error>,
-    },
+    /// The rollout's own status could not be written.
+    #[error(transparent)]
+    Show(#[from] ShowError),
     /// The API server left out what it always sets.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -100,9 +90,7 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Release { .. } => "ReleaseNotWritten",
-            Self::Overtaken(_) => "Overtaken",
-            Self::Gone(_) => "Gone",
-            Self::Status { .. } => "StatusNotWritten",
+            Self::Show(error) => error.reason(),
             Self::Damaged(_) => "MetadataDamaged",
         }
     }

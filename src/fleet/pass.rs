@@ -28,7 +28,8 @@ use super::{
     target::{self, Target},
 };
 use crate::{
-    api::{Deployment, TenantContainer, deployment::DeploymentStatus},
+    api::{Deployment, TenantContainer},
+    chain::show_as_read,
     ledger::visible,
 };
 
@@ -49,18 +50,23 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
         return Ok(Done { look_again: RESYNC, ..Done::default() });
     }
     let rollout = rollout::read(&object)?;
-    let (targets, conflict) = observe(context, &object);
-    let none = BTreeMap::new();
+    let (mut targets, mut conflict) = observe(context, &object);
     let now = (context.clock)();
+    let none = BTreeMap::new();
     let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused: &none, now };
-    let carried_out = carry_out(context, plan::plan(sight).effects).await;
+    let mut plan = plan::plan(sight);
+    let changes = !plan.effects.is_empty();
+    let carried_out = carry_out(context, std::mem::take(&mut plan.effects)).await;
+    if changes {
+        (targets, conflict) = observe(context, &object);
+    }
     let mut done = Done { writes: carried_out.writes, ..Done::default() };
-
-    // Again, from what the API server returned: the status says what is, not what was meant.
-    let (targets, conflict) = observe(context, &object);
     let refused = &carried_out.refused;
-    let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused, ..sight };
-    let plan = plan::plan(sight);
+    let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused, now };
+    if changes {
+        // Again, from what the API server returned: the status says what is, not what was meant.
+        plan = plan::plan(sight);
+    }
     let before = object.status.clone().unwrap_or_default();
     let shown = status::of(&before, &sight, &plan);
     let news = status::news(&before, &shown);
@@ -70,8 +76,8 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     if shown == before {
         calm = None;
     } else if calm.is_none() {
-        let written = show(context, &rollout, &object, &shown).await?;
-        context.rollouts.wrote(written);
+        let rollouts = Api::namespaced(context.client.clone(), &rollout.namespace);
+        context.rollouts.wrote(show_as_read(&rollouts, &*object, &shown).await?);
         context.calm.wrote(&rollout.uid, now);
         done.writes += 1;
         tell(context, &rollout, &object, news);
@@ -167,36 +173,6 @@ async fn give(context: &Context, effect: &Effect) -> Result<TenantContainer, kub
 /// Whether the API server says that it will not take it, rather than that it could not.
 fn is_refusal(status: &Status) -> bool {
     matches!(status.code, 400 | 403 | 422)
-}
-
-/// Writes the status, if the rollout is still as it was read.
-async fn show(
-    context: &Context,
-    rollout: &Rollout,
-    object: &Deployment,
-    status: &DeploymentStatus,
-) -> Result<Deployment, PassError> {
-    let subject = format!("{}/{}", rollout.namespace, rollout.name);
-    let operations = json!([
-        {"op": "test", "path": "/metadata/uid", "value": rollout.uid},
-        {"op": "test", "path": "/metadata/resourceVersion", "value": object.metadata.resource_version},
-        {"op": "add", "path": "/status", "value": status},
-    ]);
-    let failed = |source| PassError::Status { subject: subject.clone(), source: Box::new(source) };
-    let patch = serde_json::from_value(operations).map(Patch::<()>::Json);
-    let patch = patch.map_err(|source| failed(kube::Error::SerdeError(source)))?;
-    let how = PatchParams { field_manager: Some(names::STATUS_MANAGER.to_owned()), ..PatchParams::default() };
-    let rollouts: Api<Deployment> = Api::namespaced(context.client.clone(), &rollout.namespace);
-    rollouts.patch_status(&rollout.name, &how, &patch).await.map_err(|source| match &source {
-        // 422 is how a failed `test` is answered; what the schema refuses comes as 422 as well, and names a field.
-        kube::Error::Api(status)
-            if status.code == 409 || (status.code == 422 && !status.message.contains("is invalid")) =>
-        {
-            PassError::Overtaken(subject.clone())
-        }
-        kube::Error::Api(status) if status.code == 404 => PassError::Gone(subject.clone()),
-        _ => failed(source),
-    })
 }
 
 /// A line in the log and an Event for each piece of news.

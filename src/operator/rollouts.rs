@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     api::{Deployment, TenantContainer},
+    chain::ShowError,
     fleet::{self, Calm, Context, PassError, select::Reach},
     ledger::Micros,
     tenant::{cache::Cache, view::NamespaceView},
@@ -171,6 +172,6 @@ impl Passes for Fleet {
     }
 
     fn is_ordinary(failure: &PassError) -> bool {
-        matches!(failure, PassError::Overtaken(_) | PassError::Gone(_))
+        matches!(failure, PassError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)))
     }
 }

@@ -10,13 +10,8 @@ use k8s_openapi::{
     api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{
-    Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-    core::DeserializeGuard,
-};
+use kube::{Api, Client, ResourceExt, api::ListParams, core::DeserializeGuard};
 use kube_runtime::reflector::ObjectRef;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -30,6 +25,7 @@ use super::{
 };
 use crate::{
     api::{Quantity, TenantContainer, TenantQuota, tenant_quota::TenantQuotaStatus},
+    chain::{ShowError, show_as_read},
     ledger::Micros,
     lifecycle::{Goal, State},
     quota::{Amounts, Answer, Demand, Dimension, Ground, Held, QuotaError, Reservations, desk::Left, status},
@@ -184,31 +180,17 @@ impl Ground for Context {
     }
 
     async fn write(&self, quota: &TenantQuota, status: &TenantQuotaStatus) -> Result<(), QuotaError> {
-        let name = quota.name_any();
-        let operations = json!([
-            {"op": "test", "path": "/metadata/uid", "value": quota.metadata.uid},
-            {"op": "test", "path": "/metadata/resourceVersion", "value": quota.metadata.resource_version},
-            {"op": "add", "path": "/status", "value": status},
-        ]);
-        let failed = |source| error(&name, "written", "its status", source);
-        let patch = serde_json::from_value(operations).map(Patch::<()>::Json);
-        let patch = patch.map_err(|source| failed(kube::Error::SerdeError(source)))?;
-        let how = PatchParams { field_manager: Some(names::STATUS_MANAGER.to_owned()), ..PatchParams::default() };
         let quotas: Api<TenantQuota> = Api::all(self.client.clone());
-        match quotas.patch_status(&name, &how, &patch).await {
+        match show_as_read(&quotas, quota, status).await {
             Ok(written) => {
                 self.quotas.wrote(written);
                 Ok(())
             }
-            // 422 is how a failed `test` is answered; what the schema refuses comes as 422 as well, and names a field. One
-            // that is gone, or is another by now, is read again as well.
-            Err(kube::Error::Api(answer))
-                if matches!(answer.code, 404 | 409)
-                    || (answer.code == 422 && !answer.message.contains("is invalid")) =>
-            {
-                Err(QuotaError::Overtaken(name))
+            // One that is gone, or is another by now, is read again as well.
+            Err(ShowError::Overtaken(_) | ShowError::Gone(_)) => Err(QuotaError::Overtaken(quota.name_any())),
+            Err(ShowError::Api { subject: _, source }) => {
+                Err(error(&quota.name_any(), "written", "its status", *source))
             }
-            Err(source) => Err(failed(source)),
         }
     }
 
