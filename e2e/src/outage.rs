@@ -8,12 +8,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use crate::{
+    faults::stop_and_go::{Brakes, StopAndGo},
     install,
     kubectl::{self, Error, environment},
 };
@@ -55,8 +54,8 @@ impl Kind {
 #[derive(Debug)]
 pub struct Outage {
     kind: Kind,
-    /// Slows it down until it is told to end.
-    slowing: Option<(Sender<()>, JoinHandle<()>)>,
+    /// Slows it down.
+    slowing: Option<StopAndGo>,
 }
 
 impl Outage {
@@ -67,9 +66,7 @@ impl Outage {
             Kind::Killed => signal("KILL")?,
             Kind::Frozen => signal("STOP")?,
             Kind::Slow => {
-                signal("STOP")?;
-                let (sender, ended) = mpsc::channel();
-                outage.slowing = Some((sender, thread::spawn(move || slow_down(&ended))));
+                outage.slowing = Some(StopAndGo::begin(Signals, Duration::from_millis(100), Duration::from_secs(10))?);
             }
             Kind::ReadOnly => {
                 administer("ALTER DATABASE berth SET default_transaction_read_only = on")?;
@@ -95,10 +92,7 @@ impl Outage {
     }
 
     fn put_back(&mut self) -> Result<(), Error> {
-        if let Some((sender, slowing)) = self.slowing.take() {
-            drop(sender);
-            let _ = slowing.join();
-        }
+        drop(self.slowing.take());
         match self.kind {
             Kind::Killed => {
                 let mut up = Command::new(install::top().join("e2e/cluster/up"));
@@ -131,17 +125,16 @@ fn state() -> Result<PathBuf, Error> {
     environment("BERTH_STATE").map(PathBuf::from)
 }
 
-/// Lets it work for a moment once in ten seconds.
-fn slow_down(ended: &Receiver<()>) {
-    let goes_on = |wait| matches!(ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
-    let told =
-        |name| signal(name).unwrap_or_else(|error| eprintln!("the database is not as slow as it should be: {error}"));
-    while goes_on(Duration::from_secs(10)) {
-        told("CONT");
-        if !goes_on(Duration::from_millis(100)) {
-            return;
-        }
-        told("STOP");
+/// The server's processes, by signals.
+struct Signals;
+
+impl Brakes for Signals {
+    fn stop(&self) -> Result<(), Error> {
+        signal("STOP")
+    }
+
+    fn go(&self) -> Result<(), Error> {
+        signal("CONT")
     }
 }
 

@@ -9,14 +9,15 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::wait_until;
+use super::{
+    stop_and_go::{Brakes, StopAndGo},
+    wait_until,
+};
 use crate::kubectl::{self, Error};
 
 /// `EXT4_IOC_SHUTDOWN` without flushing the journal: from then on every request fails, as when the device is pulled out.
@@ -90,11 +91,9 @@ impl Disk {
         fs::write(&trigger, "1").map_err(|source| Error::Start { command: trigger.display().to_string(), source })
     }
 
-    /// Writes and syncs wait until it goes on, which it does for `work` of every `work` and `rest`, until this is dropped.
-    pub fn slow_down(&self, work: Duration, rest: Duration) -> Slow {
-        let (sender, ended) = mpsc::channel();
-        let at = self.at.clone();
-        Slow { running: Some((sender, thread::spawn(move || stop_and_go(&at, work, rest, &ended)))) }
+    /// Writes and syncs wait until it goes on, which it does for `work` of every `work` and `rest`, until what comes back is dropped.
+    pub fn slow_down(&self, work: Duration, rest: Duration) -> Result<StopAndGo, Error> {
+        StopAndGo::begin(Freezing(self.at.clone()), work, rest)
     }
 
     /// As a node that comes back: nobody may use the disk. What was not synced is not on it.
@@ -127,33 +126,22 @@ impl Drop for Disk {
     }
 }
 
-/// A disk that is slow, until this is dropped.
-#[derive(Debug)]
-pub struct Slow {
-    running: Option<(Sender<()>, JoinHandle<()>)>,
-}
+/// Brought to a standstill as for a snapshot of it: whoever writes waits.
+struct Freezing(PathBuf);
 
-impl Drop for Slow {
-    fn drop(&mut self) {
-        if let Some((sender, thread)) = self.running.take() {
-            drop(sender);
-            let _ = thread.join();
-        }
+impl Freezing {
+    fn told(&self, flag: &str) -> Result<(), Error> {
+        run(Command::new("fsfreeze").arg(flag).arg(&self.0))
     }
 }
 
-fn stop_and_go(at: &Path, work: Duration, rest: Duration, ended: &Receiver<()>) {
-    let goes_on = |wait| matches!(ended.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
-    let told = |flag| {
-        run(Command::new("fsfreeze").arg(flag).arg(at))
-            .unwrap_or_else(|error| eprintln!("the disk is not as slow as it should be: {error}"));
-    };
-    let mut slow = true;
-    while slow {
-        told("--freeze");
-        slow = goes_on(rest);
-        told("--unfreeze");
-        slow = slow && goes_on(work);
+impl Brakes for Freezing {
+    fn stop(&self) -> Result<(), Error> {
+        self.told("--freeze")
+    }
+
+    fn go(&self) -> Result<(), Error> {
+        self.told("--unfreeze")
     }
 }
 
@@ -198,7 +186,7 @@ mod tests {
         disk.remount_read_only().unwrap();
         assert_eq!(write(&at, "c").unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
         disk.mend().unwrap();
-        let slow = disk.slow_down(Duration::from_millis(1), Duration::from_millis(300));
+        let slow = disk.slow_down(Duration::from_millis(1), Duration::from_millis(300)).unwrap();
         let waited = || {
             let began = Instant::now();
             write(&at, "d").unwrap();

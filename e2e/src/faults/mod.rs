@@ -14,6 +14,7 @@ pub mod etcd;
 pub mod matrix;
 pub mod operator;
 pub mod report;
+pub mod stop_and_go;
 
 use std::{
     collections::VecDeque,

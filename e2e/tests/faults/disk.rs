@@ -90,7 +90,7 @@ fn a_disk_that_is_full_or_gone_or_slow_while_the_database_is_away_loses_nothing(
     let process = repaired(process);
     lives.push(t.live("mended-again"));
     // Each sync waits for seconds: what it is too slow for is carried by the status, which waits for nothing.
-    let slow = disk.slow_down(Duration::from_millis(200), Duration::from_secs(4));
+    let slow = disk.slow_down(Duration::from_millis(200), Duration::from_secs(4)).unwrap();
     let (_, took_slow) = timed(|| lives.extend((0..5).map(|n| t.live(&format!("slow-{n}")))));
     drop(slow);
     lives.push(t.live("fast-again"));
