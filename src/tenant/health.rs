@@ -183,10 +183,11 @@ impl Health {
                 "ErrImagePull" if failed_before => {
                     self.fail(ordinal, "ImagePull", format!("replica {ordinal} cannot get its image: {message}"));
                 }
-                "CreateContainerConfigError" => {
+                "CreateContainerConfigError" if awaits_kubelet(message) => {}
+                "CreateContainerConfigError" if names_missing(message) => {
                     self.fail(ordinal, "ReferenceNotFound", format!("replica {ordinal} cannot start: {message}"));
                 }
-                "CreateContainerError" | "RunContainerError" => {
+                "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                     self.fail(ordinal, "CannotStart", format!("replica {ordinal} cannot start: {message}"));
                 }
                 _ => {}
@@ -214,6 +215,18 @@ impl Health {
             self.failure = Some(Failure { reason, message });
         }
     }
+}
+
+/// Whether the kubelet had not read the Secret or ConfigMap yet, which says nothing about whether it is there; it tries
+/// again by itself, some seconds later (kubelet, `watch_based_manager.go`).
+fn awaits_kubelet(message: &str) -> bool {
+    message.contains("failed to sync ") && message.contains(" cache")
+}
+
+/// Whether `message` says that a Secret, a ConfigMap or a key of one is not there (kubelet, `kubelet_pods.go`). Under the
+/// same reason the kubelet refuses an image that would run as root, for one.
+fn names_missing(message: &str) -> bool {
+    message.ends_with(" not found") || message.starts_with("couldn't find key ")
 }
 
 /// When to ask what keeps the files of `pod` from being mounted; none where it has none, or has them.

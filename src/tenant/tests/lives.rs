@@ -133,6 +133,8 @@ fn a_service_that_cannot_start_fails_with_the_reason_and_recovers_when_it_can() 
     for (report, reason) in [
         (waiting("ImagePullBackOff", "no such image"), "ImagePull"),
         (waiting("CreateContainerConfigError", "secret \"token\" not found"), "ReferenceNotFound"),
+        (waiting("CreateContainerConfigError", "couldn't find key k in Secret acme/token"), "ReferenceNotFound"),
+        (waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"), "CannotStart"),
         (waiting("CrashLoopBackOff", "back-off"), "CrashLoop"),
         (
             json!({"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
@@ -157,6 +159,20 @@ fn a_service_that_cannot_start_fails_with_the_reason_and_recovers_when_it_can() 
         assert_eq!(world.states()[2..], RUNNING, "{reason}");
         assert_eq!(world.condition("Stalled").0, "False");
     }
+}
+
+#[test]
+fn a_kubelet_that_has_not_read_a_reference_yet_has_found_nothing_missing() {
+    let mut world = World::new();
+    let report =
+        waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting for the condition");
+    world.reports.insert(0, report);
+    world.run();
+    assert_eq!(world.states(), [State::Pending]);
+    assert_eq!(world.condition("Stalled").0, "False");
+    world.reports.clear();
+    world.run();
+    assert_eq!(world.states(), RUNNING);
 }
 
 #[test]
