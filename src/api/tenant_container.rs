@@ -578,6 +578,12 @@ pub struct ReleaseStatus {
     pub step: Step,
     /// Since when it has been in effect (RFC 3339, UTC, microseconds).
     pub since: String,
+    /// The longest that the service was Ready with it in one go, in seconds, of what came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_seconds: Option<i64>,
+    /// The longest that the service was Available with it in one go, in seconds, of what came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_seconds: Option<i64>,
 }
 
 /// Tries after a failure.
