@@ -130,6 +130,33 @@ fn a_wave_is_approved_by_who_may_and_their_name_cannot_be_forged() {
 }
 
 #[test]
+fn an_approval_that_is_asked_for_binds_the_author_too() {
+    let Some(admin) = ground("approvals and waves") else { return };
+    let admin = admin.in_namespace("schema-approvals");
+    let [alice, dana] = ["alice", "dana"].map(|name| admin.as_user(name));
+    alice_makes(&admin, "gated");
+    let what = ["bdeploy", "gated"];
+    let waves = |all: Value| json!({"spec": {"strategy": {"waves": all}}});
+    let canary = json!({"name": "canary", "count": 1});
+    let rest = json!({"name": "rest", "approval": "Manual"});
+    patch(&alice, &what, &waves(json!([canary, rest]))).unwrap();
+    for around in [
+        json!([canary, {"name": "rest"}]),
+        json!([canary, {"name": "rest", "approval": "Automatic"}]),
+        json!([{"name": "canary", "percent": 99}, rest]),
+        Value::Null,
+    ] {
+        refused(patch(&alice, &what, &waves(around)), "alice may not change the waves of Deployment gated");
+    }
+    // Everything else is hers as before, another release too: it needs an approval of its own.
+    patch(&alice, &what, &json!({"spec": {"release": {"image": "registry.example/engine:1.4"}}})).unwrap();
+    patch(&alice, &what, &waves(json!([canary, rest]))).unwrap();
+    patch(&dana, &what, &waves(json!([canary, {"name": "rest"}]))).unwrap();
+    patch(&alice, &what, &waves(json!([{"name": "all"}]))).unwrap();
+    admin.run(&["delete", "bdeploy", "gated"]).unwrap();
+}
+
+#[test]
 fn only_berth_says_how_far_a_rollout_is() {
     let Some(admin) = ground("the status of rollouts") else { return };
     let admin = admin.in_namespace("schema-approvals");
