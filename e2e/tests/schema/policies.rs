@@ -182,7 +182,7 @@ fn stopping_a_service_needs_no_right_to_its_secrets() {
 }
 
 #[test]
-fn a_service_on_its_way_out_and_a_release_from_a_backup_need_the_same_rights() {
+fn who_deletes_or_restores_a_service_gets_nothing_by_it_that_they_may_not_have() {
     let Some(admin) = ground("references of what goes, and of what is restored") else { return };
     let admin = admin.in_namespace("schema-leaving");
     clear(&admin);
@@ -198,6 +198,15 @@ fn a_service_on_its_way_out_and_a_release_from_a_backup_need_the_same_rights() {
     };
     // Who restores backups may write releases, and reads no Secrets by it.
     refused("rita", &release.to_string(), "rita may not read Secret keys-0");
+    // Whoever may not make StatefulSets leaves none behind.
+    let orphaned = admin.as_user("bob").run(&["delete", "tc", "minimal", "--wait=false", "--cascade=orphan"]);
+    let error = orphaned.unwrap_err();
+    assert!(error.message().contains("bob may not create StatefulSets in namespace schema-leaving"), "{error}");
+    refused(
+        "bob",
+        r#"{"metadata": {"finalizers": ["berth.dev/ledger", "orphan"]}}"#,
+        "and so may not leave one behind",
+    );
     admin.as_user("bob").run(&["delete", "tc", "minimal", "--wait=false"]).unwrap();
     refused("bob", r#"{"spec": {"image": "registry.example/thief:1.0"}}"#, "bob may not read Secret keys-0");
     clear(&admin);
