@@ -11,6 +11,7 @@ pub mod actor;
 mod carried;
 mod disagree;
 mod ending;
+pub mod event;
 mod keep;
 mod record;
 mod show;

@@ -11,12 +11,9 @@ use kube::{
     api::{Patch, PatchParams},
     core::Status,
 };
-use kube_runtime::{
-    events::{Event, EventType},
-    reflector::ObjectRef,
-};
+use kube_runtime::reflector::ObjectRef;
 use serde_json::json;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     context::{Context, Done, PassError},
@@ -29,8 +26,7 @@ use super::{
 };
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::show_as_read,
-    ledger::visible,
+    chain::{event, show_as_read},
 };
 
 /// How often a rollout is looked at when nothing happens: a safety net, which writes nothing.
@@ -178,28 +174,12 @@ fn is_refusal(status: &Status) -> bool {
 /// A line in the log and an Event for each piece of news.
 fn tell(context: &Context, rollout: &Rollout, object: &Deployment, news: Vec<News>) {
     let Rollout { namespace, name, uid, revision, .. } = rollout;
-    let mut events = vec![];
     for News { warning, reason, message } in news {
         if warning {
             warn!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
         } else {
             info!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
         }
-        events.push(Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason,
-            note: Some(visible(&message, 1_000)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        });
+        event::publish(&context.recorder, object.object_ref(&()), warning, &reason, &message);
     }
-    // Events are for people who look now: nobody waits for one, and one that is lost is not worth a second try.
-    let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
-    tokio::spawn(async move {
-        for event in events {
-            if let Err(error) = recorder.publish(&event, &about).await {
-                debug!(%error, reason = event.reason, "an Event was not taken");
-            }
-        }
-    });
 }
