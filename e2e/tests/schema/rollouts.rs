@@ -10,6 +10,8 @@ use crate::{
 };
 
 const NAMESPACE: &str = "schema-rollouts";
+/// The image of the manifest.
+const ENGINE: &str = "registry.example/engine:1.2";
 
 #[track_caller]
 fn refused(answer: Result<String, Error>, sentence: &str) {
@@ -36,8 +38,12 @@ fn release(image: &str, overrode: &str) -> String {
 }
 
 fn roll_out(who: &Kubectl, image: &str) -> Result<String, Error> {
+    write_release(who, &release(image, ENGINE))
+}
+
+fn write_release(who: &Kubectl, release: &str) -> Result<String, Error> {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=berth-rollout", "--filename", "-"];
-    who.feed(&apply, &release(image, "registry.example/engine:1.2"))
+    who.feed(&apply, release)
 }
 
 #[test]
@@ -80,6 +86,11 @@ fn a_release_stays_whatever_tool_applies_the_manifest_that_lacks_it_and_whoever_
     }
     patch(&alice, &["tc", "minimal"], &json!({"spec": {"release": null}})).unwrap();
     assert_eq!(now(), released, "after its removal");
+    // The next release is a whole, whoever wrote the object meanwhile.
+    let mut without: Value = serde_json::from_str(&release("registry.example/engine:1.4", ENGINE)).unwrap();
+    without["spec"]["release"].as_object_mut().unwrap().remove("env");
+    write_release(&berth, &without.to_string()).unwrap();
+    assert_eq!(admin.json(&["get", "tc", "minimal"]).unwrap()["spec"]["release"], without["spec"]["release"]);
     let other = json!({"spec": {"release": {"image": "registry.example/engine:6.6.6"}}});
     refused(patch(&alice, &["tc", "minimal"], &other), "spec.release is written by rollouts alone");
     // Berth writes the release, and nothing beside it.
