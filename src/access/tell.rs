@@ -127,7 +127,7 @@ impl Teller<'_> {
 
     /// Shows a durable record.
     async fn show(&mut self, entered: Entered) -> Result<(), PassError> {
-        let Entered { record, carried, before: _, entries } = entered;
+        let Entered { record, carried, before: _, entries, taken } = entered;
         self.done.records += entries;
         if carried {
             self.account.status.ledger.pending.push(record.bytes().to_owned());
@@ -142,6 +142,7 @@ impl Teller<'_> {
         // Of two records in one pass, the first shows what it says itself: the rest is not durable yet.
         let shown = self.status(kept, self.due().is_some().then(Standing::ledger_ahead));
         self.write(shown, show_tests(record.envelope().to == Some(State::Deleted))).await?;
+        self.context.told.shows(self.account.target.uid, record.head(), taken);
         info!(uid = %self.grant.uid, namespace = %self.grant.namespace, name = %self.grant.name,
             reason = %record.envelope().reason, sequence = record.envelope().seq, "access recorded");
         self.last = Some(record);
