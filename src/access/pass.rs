@@ -21,11 +21,12 @@ use super::{
     plan::{self, Effect, Grant, Plan},
     record::{Account, Unaccountable},
     status::Standing,
-    tell::{Seen, Teller},
+    tell::{Seen, Tale},
 };
 use crate::{
     api::{AccessGrant, FINALIZER},
-    chain::{self, ChainError},
+    chain::{self, ChainError, Telling},
+    ledger::Micros,
 };
 
 /// How soon a grant is looked at again that is not as desired: what stands in its way may be nothing that Berth watches.
@@ -67,7 +68,17 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
         Err(Unaccountable::Status(error)) => return Err(ChainError::from(error).into()),
     };
     let seen = Seen { open: plan.open, carriers, standing, now };
-    Teller { context, grant: &grant, object, account, seen, done, last: None }.run().await
+    let telling = Telling {
+        keeper: context.keeper(),
+        cluster: context.cluster,
+        epoch: &context.epoch,
+        tombstones: &context.tombstones,
+        now: Micros(now.as_microsecond()),
+    };
+    let said = chain::tell(telling, object, Tale { context, grant: &grant, account, seen }).await?;
+    done.writes += said.writes;
+    done.records += said.records;
+    Ok(done)
 }
 
 /// Whether an object that is being deleted is not held any more, as far as Berth is concerned.

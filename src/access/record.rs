@@ -123,8 +123,6 @@ impl Account {
         if envelope.kind == Kind::Grant {
             self.status.recorded = Some(Recorded { reason: envelope.reason.clone(), generation: envelope.generation });
         }
-        self.status.ledger.sequence = i64::try_from(envelope.seq).unwrap_or(i64::MAX);
-        self.status.ledger.head = record.hash().to_string();
         self.head = record.head();
     }
 

@@ -15,8 +15,8 @@ use crate::{
         LedgerStatus,
         access_grant::{AccessGrantStatus, Recorded},
     },
-    chain::{Kept, SYNCED},
-    ledger::{LedgerError, visible},
+    chain::{Kept, SYNCED, Untold},
+    ledger::visible,
 };
 
 /// The longest message of a condition, in characters.
@@ -56,16 +56,10 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// What was recorded last is shown; how it stands now comes next.
-    pub fn ledger_ahead() -> Self {
-        let message = "the ledger had this already; what follows from it comes next".to_owned();
-        Self::Untold { reason: "LedgerAhead", message, is_stuck: false }
-    }
-
-    /// The ledger does not take how it stands now.
-    pub fn untold(error: &LedgerError) -> Self {
-        let message = "how the access stands is not shown until the ledger has it".to_owned();
-        Self::Untold { reason: error.reason(), message, is_stuck: matches!(error, LedgerError::Full { .. }) }
+    /// What was recorded last is shown; how it stands now comes next, or once the ledger takes it.
+    pub fn untold(why: Untold<'_>) -> Self {
+        let (reason, message, is_stuck) = why.words();
+        Self::Untold { reason, message, is_stuck }
     }
 
     /// In one word; where how it stands is not to be shown, by what was recorded last.

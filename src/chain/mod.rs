@@ -1,8 +1,9 @@
 //! The chain of one object: how its records are kept, shown, brought into agreement with the ledger, and ended.
 //!
 //! Every kind whose objects have a chain does it this way (docs/ledger.md, the seven rules): a pass decides what there is to
-//! tell, [`keep`]s it, and [`show`]s it by compare-and-set on the head of the chain; [`agree`] and [`settle`] are for where
-//! ledger and status differ; [`let_go`] stands between the last record and the release of the finalizer.
+//! tell, [`keep`]s it, and [`show`]s it by compare-and-set on the head of the chain; [`agree`] is for where ledger and status
+//! differ; [`let_go`] stands between the last record and the release of the finalizer. [`tell`] does all of it in
+//! this order, for a kind whose objects wait for no record.
 //!
 //! Owns: that order, and the only writes to a status that moves a head. Must never: decide what a record says, or know what a
 //! kind's children are.
@@ -15,6 +16,7 @@ mod keep;
 mod record;
 mod show;
 mod synced;
+mod tell;
 mod told;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -27,6 +29,7 @@ pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
 pub use record::{MESSAGE, detail, unseen};
 pub use show::{MANAGER, ShowError, hold, release, show, show_as_read};
 pub use synced::{Kept, SYNCED, is_unsynced};
+pub use tell::{Account, Said, StatusOf, Telling, Untold, tell};
 pub use told::Told;
 
 use crate::{
@@ -106,6 +109,9 @@ pub enum ChainError {
     /// What goes with the object has no other home yet: its finalizer stays.
     #[error(transparent)]
     Tombstone(#[from] TombstoneError),
+    /// This process is not, or not certainly, the leader any more.
+    #[error("this process is not the leader; it writes nothing")]
+    NotLeader,
     /// More steps than there can be.
     #[error("{0} takes more steps than there can be; this is a defect of Berth")]
     Endless(String),
@@ -118,6 +124,7 @@ impl ChainError {
             Self::Show(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
+            Self::NotLeader => "NotLeader",
             Self::Endless(_) => "Endless",
         }
     }

@@ -103,6 +103,7 @@ impl From<ChainError> for PassError {
             ChainError::Show(error) => Self::Show(error),
             ChainError::Ledger(error) => Self::Ledger(error),
             ChainError::Tombstone(error) => Self::Tombstone(error),
+            ChainError::NotLeader => Self::NotLeader,
             ChainError::Endless(subject) => Self::Endless(subject),
         }
     }
