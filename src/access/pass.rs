@@ -24,7 +24,7 @@ use super::{
     tell::{Seen, Tale},
 };
 use crate::{
-    api::{AccessGrant, FINALIZER},
+    api::AccessGrant,
     chain::{self, ChainError, Telling},
     ledger::Micros,
 };
@@ -75,7 +75,7 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
         tombstones: &context.tombstones,
         now: Micros(now.as_microsecond()),
     };
-    let said = chain::tell(telling, object, Tale { context, grant: &grant, account, seen }).await?;
+    let said = Box::pin(chain::tell(telling, object, Tale { context, grant: &grant, account, seen })).await?;
     done.writes += said.writes;
     done.records += said.records;
     Ok(done)
@@ -83,11 +83,7 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
 
 /// Whether an object that is being deleted is not held any more, as far as Berth is concerned.
 fn is_let_go(object: &AccessGrant) -> bool {
-    object.metadata.deletion_timestamp.is_some() && !is_held_by_berth(object)
-}
-
-fn is_held_by_berth(object: &AccessGrant) -> bool {
-    object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+    object.metadata.deletion_timestamp.is_some() && !chain::is_held(object)
 }
 
 /// Deletes RoleBindings that were cut off from their grant, where that is gone: nothing else would end what they give.
@@ -129,7 +125,7 @@ impl Pass<'_> {
     /// Without the finalizer a grant would be gone before its end is recorded. The API server adds it at creation where the
     /// chart's policy is; here it is added where the policy is not, before anything is given.
     async fn hold(&mut self, object: Arc<AccessGrant>) -> Result<Arc<AccessGrant>, PassError> {
-        if is_held_by_berth(&object) {
+        if chain::is_held(&*object) {
             return Ok(object);
         }
         let held = chain::hold(&self.context.client, &*object).await.map_err(ChainError::from)?;

@@ -78,10 +78,7 @@ impl Account {
             name: grant.name.clone(),
         };
         let status = object.status.clone().unwrap_or_default();
-        let head = chain::head(&status.ledger).map_err(|(field, value)| LedgerError::Damaged {
-            place: format!("status.{field} of {target}"),
-            why: format!("Berth cannot have written \"{value}\""),
-        })?;
+        let head = chain::head_of(&target, &status.ledger)?;
         let created_at = metadata.creation_timestamp.as_ref().ok_or(Damaged("creationTimestamp"))?;
         Ok(Self {
             generation: grant.generation,

@@ -15,7 +15,7 @@ use crate::{
         LedgerStatus,
         access_grant::{AccessGrantStatus, Recorded},
     },
-    chain::{Kept, SYNCED, Untold},
+    chain::{Kept, Untold},
     ledger::visible,
 };
 
@@ -130,6 +130,8 @@ pub fn of(
         Standing::Untold { is_stuck, .. } => (false, !is_stuck, *is_stuck),
     };
     let (reason, message) = standing.words(grant);
+    // That is all the API keeps.
+    let whole_second = Time(Timestamp::from_second(now.as_second()).unwrap_or_default());
     let condition = |name: &str, is: bool, reason: &str, message: &str| {
         let status = if is { "True" } else { "False" };
         let old = before.conditions.iter().find(|old| old.type_ == name && old.status == status);
@@ -138,11 +140,7 @@ pub fn of(
             status: status.to_owned(),
             reason: reason.to_owned(),
             message: visible(message, MAX_MESSAGE),
-            // Whole seconds: that is all the API keeps.
-            last_transition_time: old.map_or_else(
-                || Time(Timestamp::from_second(now.as_second()).unwrap_or_default()),
-                |old| old.last_transition_time.clone(),
-            ),
+            last_transition_time: old.map_or(&whole_second, |old| &old.last_transition_time).clone(),
             observed_generation: Some(grant.generation),
         }
     };
@@ -151,10 +149,7 @@ pub fn of(
         condition("Reconciling", reconciling, reason, &message),
         condition("Stalled", stalled, reason, &message),
     ];
-    conditions.extend(match kept.words(before.ledger.pending.len()) {
-        Some((is, reason, message)) => Some(condition(SYNCED, is, reason, &message)),
-        None => before.conditions.iter().find(|old| old.type_ == SYNCED).cloned(),
-    });
+    conditions.extend(kept.condition(before.ledger.pending.len(), &before.conditions, grant.generation, &whole_second));
     AccessGrantStatus {
         observed_generation: grant.generation,
         phase: Some(standing.phase(before.recorded.as_ref()).to_owned()),

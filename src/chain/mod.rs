@@ -15,6 +15,8 @@ mod ending;
 mod keep;
 mod record;
 mod show;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod synced;
 mod tell;
 mod told;
@@ -27,7 +29,7 @@ pub use carried::{SLOTS, read, slots_left};
 pub use ending::let_go;
 pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
 pub use record::{MESSAGE, detail, unseen};
-pub use show::{MANAGER, ShowError, hold, release, show, show_as_read};
+pub use show::{MANAGER, ShowError, hold, is_held, release, show, show_as_read};
 pub use synced::{Kept, SYNCED, is_unsynced};
 pub use tell::{Account, Said, StatusOf, Telling, Untold, tell};
 pub use told::Told;
@@ -95,6 +97,14 @@ pub fn head(shown: &LedgerStatus) -> Result<Head, (&'static str, String)> {
     let sequence = u64::try_from(shown.sequence).map_err(|_| ("ledger.sequence", shown.sequence.to_string()))?;
     let hash: Hash = shown.head.parse().map_err(|_| ("ledger.head", shown.head.clone()))?;
     Ok(Head { sequence, hash })
+}
+
+/// The end of the chain that the status of `target` shows.
+pub fn head_of(target: &Target, shown: &LedgerStatus) -> Result<Head, LedgerError> {
+    head(shown).map_err(|(field, value)| LedgerError::Damaged {
+        place: format!("status.{field} of {target}"),
+        why: format!("Berth cannot have written \"{value}\""),
+    })
 }
 
 /// Why a chain could not be brought further.

@@ -97,6 +97,11 @@ where
     api.patch_status(&name, &how(), &patch).await.map_err(|source| error(subject, source))
 }
 
+/// Whether the finalizer is on.
+pub fn is_held<K: Resource>(object: &K) -> bool {
+    object.meta().finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
+
 /// Puts the finalizer on, if the object is still as it was read.
 pub async fn hold<K: Chained>(client: &Client, object: &K) -> Result<K, ShowError> {
     let metadata = object.meta();

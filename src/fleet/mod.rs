@@ -6,15 +6,19 @@
 //! Owns: which targets there are, which gets the release when, and one pass that makes it so.
 //! Must never: depend on a rollout's status; write anything of a target but `spec.release`.
 
+mod chained;
 mod context;
 pub mod names;
+pub mod outcome;
 mod pass;
 pub mod plan;
+pub mod record;
 pub mod rollout;
 pub mod select;
 pub mod stage;
 pub mod status;
 pub mod target;
+mod tell;
 pub mod waves;
 
 #[cfg(test)]

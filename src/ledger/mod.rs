@@ -16,6 +16,7 @@ mod reader;
 mod record;
 mod remote;
 mod replay;
+mod rollout;
 #[cfg(test)]
 pub(crate) mod samples;
 mod shared;
@@ -39,6 +40,7 @@ pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
 pub use replay::{Replayed, once as replay_once};
+pub use rollout::{Counts, Part, Rollout, Scope};
 pub use shared::Counters;
 pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Replica, Service, Snapshot, Subject};
 pub use spool::ShownMark;

@@ -25,6 +25,7 @@ mod quarantine;
 mod reading;
 mod replay;
 mod rewinds;
+mod rollouts;
 mod rotation;
 mod throughput;
 

@@ -1,11 +1,11 @@
 //! State and place in the chain, where the head moved to a record that came without a snapshot.
 //!
-//! What else a snapshot tells (spec, replicas) stays as it was seen last.
+//! What else a snapshot tells (spec, replicas) stays as it was seen last; but of rollouts, whose records say it all.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{super::failure::Failure, DOING};
+use super::{super::failure::Failure, DOING, deployment_status};
 use crate::{ledger::record::Head, lifecycle::State};
 
 /// Where a chain ends.
@@ -48,7 +48,7 @@ pub(in crate::ledger::postgres) async fn follow(
             .await
             .map_err(|error| Failure::new(DOING, error))?;
     }
-    Ok(())
+    deployment_status::rebuild(connection, &clusters, &uids).await
 }
 
 const SERVICES: &str = "
