@@ -31,8 +31,8 @@ NAMES_A_GAP = {"lost", "import", "checkpoint"}
 SAYS_ITS_STATE = NAMES_A_GAP | {"resolution"}
 WITHOUT_STATES = {"rollout", "quota", "grant"}
 # The kinds of objects whose status shows a chain.
-SHOWN = {"TenantContainer", "AccessGrant", "Deployment"}
-SHOWN_BY = "tenantcontainers.berth.dev,accessgrants.berth.dev,deployments.berth.dev"
+SHOWN = {"TenantContainer", "AccessGrant", "Deployment", "TenantQuota"}
+SHOWN_BY = "tenantcontainers.berth.dev,accessgrants.berth.dev,deployments.berth.dev,tenantquotas.berth.dev"
 STATES = {"pending", "running", "paused", "stopped", "failed", "deleted"}
 # The lifecycle, by the design's text; a life begins as pending.
 LIFECYCLE = {
@@ -310,6 +310,7 @@ TABLES = {
     "tenant_containers": ["cluster_id", "id", "status", "deleted", "sequence", "namespace", "name"],
     "user_roles": ["cluster_id", "id", "access", "deleted", "sequence", "namespace", "name"],
     "deployment_status": ["cluster_id", "id", "scope", "outcome", "deleted", "sequence", "namespace", "name"],
+    "tenant_quota": ["cluster_id", "id", "tenant_org_id", "deleted", "sequence", "name"],
 }
 COPY_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -445,7 +446,7 @@ class Checker:
         self.counts[f"rows of {table}"] += 1
         if table == "ledger_heads":
             self.heads[row["cluster_id"], row["uid"]] = row
-        elif table in ("tenant_containers", "user_roles"):
+        elif table in ("tenant_containers", "user_roles", "tenant_quota"):
             self.present[row["cluster_id"], row["id"]] = row
         elif table == "deployment_status":
             # One for each revision: the latest stands for the object.
@@ -910,7 +911,8 @@ class Checker:
                 stated = (present["sequence"], present["status"] if has_states else None, present["deleted"])
                 if stated != (row["sequence"], row["state"] if has_states else None, row["state"] == "deleted"):
                     table = ("tenant_containers" if has_states else
-                             "deployment_status" if "scope" in present else "user_roles")
+                             "deployment_status" if "scope" in present else
+                             "tenant_quota" if "tenant_org_id" in present else "user_roles")
                     self.violation("present-differs", table, f"{stated}, its chain is at "
                                    f"{row['sequence']} in {row['state']}", line[0])
 

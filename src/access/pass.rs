@@ -19,7 +19,7 @@ use super::{
     context::{Context, Done, PassError},
     names,
     plan::{self, Effect, Grant, Plan},
-    record::{Account, Unaccountable},
+    record::Account,
     status::Standing,
     tell::{Seen, Tale},
 };
@@ -62,11 +62,7 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
         // Without the finalizer there is nothing to end: it was never told of, or its end was.
         return Ok(done);
     }
-    let account = match Account::read(&object, &grant, context.cluster, namespace.row) {
-        Ok(account) => account,
-        Err(Unaccountable::Damaged(error)) => return Err(error.into()),
-        Err(Unaccountable::Status(error)) => return Err(ChainError::from(error).into()),
-    };
+    let account = Account::read(&object, &grant, context.cluster, namespace.row).map_err(ChainError::from)?;
     let seen = Seen { open: plan.open, carriers, standing, now };
     let telling = Telling {
         keeper: context.keeper(),

@@ -67,7 +67,7 @@ impl Account for Tale<'_> {
     fn snapshot(&self, draft: Option<&Draft>, head: Head, seal: Seal) -> Snapshot {
         let told = self.account.status.recorded.as_ref().map_or("", |told| told.reason.as_str());
         let told = draft.filter(|draft| draft.kind == Kind::Grant).map_or(told, |draft| draft.reason.as_str());
-        self.account.snapshot(told, head, seal.epoch, seal.at)
+        self.account.snapshot(told, head, seal)
     }
 
     fn has_present(&self) -> bool {

@@ -9,10 +9,12 @@
 //! kind's children are.
 
 pub mod actor;
+mod calm;
 mod carried;
 mod disagree;
 mod ending;
 mod keep;
+mod known;
 mod record;
 mod show;
 #[cfg(test)]
@@ -25,9 +27,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use calm::Calm;
 pub use carried::{SLOTS, read, slots_left};
 pub use ending::let_go;
 pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
+pub use known::{Known, Unaccountable};
 pub use record::{MESSAGE, detail, unseen};
 pub use show::{MANAGER, ShowError, hold, is_held, release, show, show_as_read};
 pub use synced::{Kept, SYNCED, is_unsynced};
@@ -45,6 +49,9 @@ use crate::{
 pub trait Chained: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned {
     /// Its status.
     type Status: Serialize + Sync;
+
+    /// The fields of its status that are written with its chain, where somebody else writes the others; empty: all.
+    const OWNED: &'static [&'static str] = &[];
 
     /// Where the API server has those that are in this namespace; for a kind without namespaces, all.
     fn api(client: Client, namespace: &str) -> Api<Self>;
@@ -99,14 +106,6 @@ pub fn head(shown: &LedgerStatus) -> Result<Head, (&'static str, String)> {
     Ok(Head { sequence, hash })
 }
 
-/// The end of the chain that the status of `target` shows.
-pub fn head_of(target: &Target, shown: &LedgerStatus) -> Result<Head, LedgerError> {
-    head(shown).map_err(|(field, value)| LedgerError::Damaged {
-        place: format!("status.{field} of {target}"),
-        why: format!("Berth cannot have written \"{value}\""),
-    })
-}
-
 /// Why a chain could not be brought further.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -119,6 +118,9 @@ pub enum ChainError {
     /// What goes with the object has no other home yet: its finalizer stays.
     #[error(transparent)]
     Tombstone(#[from] TombstoneError),
+    /// There is nothing to be told of the object.
+    #[error(transparent)]
+    Unaccountable(#[from] Unaccountable),
     /// This process is not, or not certainly, the leader any more.
     #[error("this process is not the leader; it writes nothing")]
     NotLeader,
@@ -134,6 +136,7 @@ impl ChainError {
             Self::Show(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
+            Self::Unaccountable(error) => error.reason(),
             Self::NotLeader => "NotLeader",
             Self::Endless(_) => "Endless",
         }

@@ -64,6 +64,7 @@ impl Told {
             }
             Present::Grant(grant) => fingerprint(&(snapshot.generation, grant.access, &grant.namespace.labels)),
             Present::Rollout(rollout) => fingerprint(&(snapshot.generation, rollout)),
+            Present::Quota(quota) => fingerprint(&(snapshot.generation, quota)),
         }
     }
 

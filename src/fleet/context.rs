@@ -2,11 +2,7 @@
 //!
 //! Owns: those types. Must never: do anything with them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use kube::Client;
 use kube_runtime::events::Recorder;
@@ -16,7 +12,7 @@ use uuid::Uuid;
 use super::rollout::Damaged;
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::{ChainError, Keeper, Told},
+    chain::{Calm, ChainError, Keeper, Told},
     ledger::{Ledger, Micros},
     tenant::{cache::Cache, view::NamespaceView},
 };
@@ -60,42 +56,6 @@ impl Context {
     /// What the chains of rollouts are kept and shown with.
     pub(super) fn keeper(&self) -> Keeper<'_> {
         Keeper { client: &self.client, home: &self.home, ledger: &self.ledger, told: &self.told }
-    }
-}
-
-/// When this process wrote of each rollout last, by uid. What it forgets costs a write.
-pub struct Calm {
-    /// How long what is only counted is not worth another write, in microseconds.
-    period: i64,
-    last: Mutex<HashMap<String, Micros>>,
-}
-
-impl Calm {
-    /// Of statuses: once a second.
-    pub fn of_status() -> Self {
-        Self { period: 1_000_000, last: Mutex::default() }
-    }
-
-    /// Of the present in the ledger: every ten seconds, for it holds all targets, and each turn brings it anyway.
-    pub fn of_present() -> Self {
-        Self { period: 10_000_000, last: Mutex::default() }
-    }
-
-    /// How long a mere count has to wait yet, in microseconds; none where it has not.
-    pub(super) fn left(&self, uid: &str, now: Micros) -> Option<i64> {
-        let last = *self.locked().get(uid)?;
-        // Not where a clock was set back.
-        Some(last.0 + self.period - now.0).filter(|left| (1..=self.period).contains(left))
-    }
-
-    pub(super) fn wrote(&self, uid: &str, now: Micros) {
-        let mut all = self.locked();
-        all.retain(|_, at| at.0 + self.period > now.0);
-        all.insert(uid.to_owned(), now);
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Micros>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

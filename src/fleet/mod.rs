@@ -24,5 +24,5 @@ pub mod waves;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Calm, Context, Done, PassError, Rollouts};
+pub use context::{Context, Done, PassError, Rollouts};
 pub use pass::pass;

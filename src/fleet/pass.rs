@@ -20,7 +20,7 @@ use super::{
     names,
     outcome::outcomes,
     plan::{self, Course, Effect, Sight},
-    record::{Account, Seen, Unaccountable},
+    record::{Account, Seen},
     rollout,
     select::{self, Conflict, Labels, Reach},
     status,
@@ -82,11 +82,7 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     let before = object.status.clone().unwrap_or_default();
     let shown = status::of(&before, &sight, &plan);
     // Between what was done and the status that shows it: no status is shown before its record is durable.
-    let account = match Account::read(&object, &rollout, context.cluster) {
-        Ok(account) => account,
-        Err(Unaccountable::Damaged(error)) => return Err(error.into()),
-        Err(Unaccountable::Status(error)) => return Err(ChainError::from(error).into()),
-    };
+    let account = Account::read(&object, &rollout, context.cluster).map_err(ChainError::from)?;
     let is_back = plan.course != Course::Forward;
     let seen = Seen { shown, outcomes: outcomes(&sight, &plan), is_back, now };
     let telling = Telling {

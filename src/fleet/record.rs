@@ -6,7 +6,6 @@
 //!
 //! Owns: which records a rollout's chain has, and what they say. Must never: do I/O or read a clock.
 
-use kube::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -17,10 +16,9 @@ use crate::{
         Deployment,
         deployment::{Cursor, DeploymentStatus, Recorded, RecordedWave, WaveStatus},
     },
-    chain::{self, Chain, MESSAGE, actor},
+    chain::{self, Chain, Known, MESSAGE, Unaccountable},
     ledger::{
-        self, Actor, Counts, Draft, Hash, Head, Kind, LedgerError, Micros, Part, Present, Record, Scope, Seal,
-        Snapshot, Target, visible,
+        self, Actor, Counts, Draft, Hash, Head, Kind, Micros, Part, Present, Record, Scope, Seal, Snapshot, visible,
     },
     lifecycle::State,
     tenant::status::rfc3339,
@@ -48,18 +46,10 @@ const PROGRESSING: &str = "Progressing";
 /// A rollout as its chain tells of it.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Who it is.
-    pub target: Target,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// Somebody deletes it.
-    pub deleting: bool,
-    /// Where its chain ends, as shown.
-    pub head: Head,
+    /// Who it is, as it stands, and where its chain ends.
+    pub known: Known,
     /// The status as it was shown last, moved on by what was recorded since.
     pub status: DeploymentStatus,
-    created_at: Micros,
-    actor: Actor,
     revision: String,
     image: String,
 }
@@ -77,17 +67,6 @@ pub struct Seen {
     pub now: Micros,
 }
 
-/// Why there is nothing to be told of a rollout.
-#[derive(Debug, thiserror::Error)]
-pub enum Unaccountable {
-    /// The API server left out what it always sets.
-    #[error(transparent)]
-    Damaged(#[from] super::rollout::Damaged),
-    /// Its status holds what Berth did not write.
-    #[error(transparent)]
-    Status(#[from] LedgerError),
-}
-
 /// What a record's details say that what follows depends on.
 #[derive(Serialize, Deserialize)]
 struct Told {
@@ -100,24 +79,9 @@ struct Told {
 impl Account {
     /// Reads `object`, which is `rollout`.
     pub fn read(object: &Deployment, rollout: &Rollout, cluster: Uuid) -> Result<Self, Unaccountable> {
-        let metadata = &object.metadata;
-        let target = Target {
-            cluster,
-            uid: rollout.uid.parse().map_err(|_| super::rollout::Damaged("uid"))?,
-            kind: Deployment::kind(&()).into_owned(),
-            namespace: rollout.namespace.clone(),
-            name: rollout.name.clone(),
-        };
-        let status = object.status.clone().unwrap_or_default();
-        let created_at = metadata.creation_timestamp.as_ref().ok_or(super::rollout::Damaged("creationTimestamp"))?;
         Ok(Self {
-            head: chain::head_of(&target, &status.ledger)?,
-            target,
-            generation: rollout.generation,
-            deleting: metadata.deletion_timestamp.is_some(),
-            status,
-            created_at: Micros(created_at.0.as_microsecond()),
-            actor: actor::of(metadata, rollout.generation),
+            known: Known::read(object, cluster)?,
+            status: object.status.clone().unwrap_or_default(),
             revision: rollout.revision.clone(),
             image: rollout.content.image.clone(),
         })
@@ -125,14 +89,7 @@ impl Account {
 
     /// Its chain, as its status shows it.
     pub fn chain(&self) -> Chain<'_> {
-        Chain {
-            target: &self.target,
-            generation: self.generation,
-            deleting: self.deleting,
-            state: self.is_removed().then_some(State::Deleted),
-            head: self.head,
-            shown: &self.status.ledger,
-        }
+        self.known.chain(&self.status.ledger, self.is_removed())
     }
 
     fn is_removed(&self) -> bool {
@@ -149,7 +106,7 @@ impl Account {
             // Waves that the spec does not have any more.
             recorded.waves.retain(|wave| seen.shown.waves.iter().any(|shown| shown.name == wave.name));
         }
-        self.head = record.head();
+        self.known.head = record.head();
     }
 
     /// What is to be told next; none where all is told.
@@ -163,7 +120,7 @@ impl Account {
         let before = self.status.recorded.as_ref();
         let told = before.filter(|told| told.revision == self.revision);
         let now = self.now(seen, told);
-        let turned = told.is_none_or(|told| told.generation != self.generation || is_turn(told, &now));
+        let turned = told.is_none_or(|told| told.generation != self.known.generation || is_turn(told, &now));
         if !turned {
             return None;
         }
@@ -171,7 +128,7 @@ impl Account {
         let owed = owed(seen, told, &now);
         let Some(told) = told else {
             // It has begun before anything came of it, also where nobody was looking.
-            let now = if owed.is_empty() || self.deleting { now } else { under_way(now) };
+            let now = if owed.is_empty() || self.known.deleting { now } else { under_way(now) };
             let parts = self.parts(seen, &now, |_| true);
             let message = match before {
                 Some(other) => format!("a release of {} takes the place of revision {}", self.image, other.revision),
@@ -179,7 +136,7 @@ impl Account {
             };
             let message = format!("{message}: {} targets in {} waves", seen.shown.targets, seen.shown.waves.len());
             let reason = if now.reason == REMOVED { REMOVED } else { BEGAN };
-            return Some(self.draft(reason, self.actor.clone(), &message, parts, None));
+            return Some(self.draft(reason, self.known.actor.clone(), &message, parts, None));
         };
         let after = told.cursor.as_ref().filter(|cursor| cursor.turn == turn).map(|cursor| cursor.after.as_str());
         let left: Vec<&Outcome> =
@@ -223,13 +180,13 @@ impl Account {
                     .then(|| still.and_then(|old| old.ended.clone()).unwrap_or_else(|| at.clone())),
             }
         };
-        let ended =
-            (is_end || self.deleting).then(|| same.and_then(|told| told.ended.clone()).unwrap_or_else(|| at.clone()));
+        let ended = (is_end || self.known.deleting)
+            .then(|| same.and_then(|told| told.ended.clone()).unwrap_or_else(|| at.clone()));
         Recorded {
             revision: self.revision.clone(),
-            generation: self.generation,
-            phase: if self.deleting && !is_end { "Deleted".to_owned() } else { phase },
-            reason: if self.deleting { REMOVED.to_owned() } else { reason },
+            generation: self.known.generation,
+            phase: if self.known.deleting && !is_end { "Deleted".to_owned() } else { phase },
+            reason: if self.known.deleting { REMOVED.to_owned() } else { reason },
             began: Some(told.and_then(|told| told.began.clone()).unwrap_or(at.clone())),
             ended,
             waves: match told.filter(|_| seen.is_back) {
@@ -274,7 +231,7 @@ impl Account {
         };
         let actor = match approved {
             Some(by) if reason == "WaveStarted" => Actor::User(by),
-            _ if told.generation != self.generation => self.actor.clone(),
+            _ if told.generation != self.known.generation => self.known.actor.clone(),
             _ => by_berth,
         };
         (reason.to_owned(), actor)
@@ -356,21 +313,11 @@ impl Account {
         let told = Told { revision: self.revision.clone(), parts, cursor };
         let mut details = json!(told);
         details[MESSAGE] = json!(visible(message, MAX_MESSAGE));
-        details["namespace"] = json!(self.target.namespace);
-        details["name"] = json!(self.target.name);
+        details["namespace"] = json!(self.known.target.namespace);
+        details["name"] = json!(self.known.target.name);
         details["image"] = json!(self.image);
-        details["askedBy"] = json!(visible(&String::from(self.actor.clone()), MAX_NAME));
-        Draft {
-            kind: Kind::Rollout,
-            uid: self.target.uid,
-            from: None,
-            to: (reason == REMOVED).then_some(State::Deleted),
-            reason: reason.to_owned(),
-            actor,
-            generation: self.generation,
-            operation: None,
-            details,
-        }
+        details["askedBy"] = json!(visible(&String::from(self.known.actor.clone()), MAX_NAME));
+        self.known.draft(Kind::Rollout, reason, actor, reason == REMOVED, details)
     }
 
     /// The present as it is once the chain ends with `head`, by a record that says `draft`, or as it was told last.
@@ -385,22 +332,15 @@ impl Account {
             let targets = seen.outcomes.iter().take(MAX_TARGETS).map(|outcome| outcome.part.clone());
             self.parts(seen, recorded, |_| true).into_iter().chain(targets).collect()
         });
-        Snapshot {
-            target: self.target.clone(),
-            created_at: self.created_at,
-            observed_at: seal.at,
-            generation: self.generation,
-            epoch: seal.epoch,
-            head,
-            present: Present::Rollout(ledger::Rollout {
-                revision: self.revision.clone(),
-                image: self.image.clone(),
-                asked_by: self.actor.clone(),
-                removed: recorded.as_ref().is_some_and(|recorded| recorded.reason == REMOVED),
-                whole: parts.is_some() && seen.outcomes.len() <= MAX_TARGETS,
-                parts: parts.unwrap_or_default(),
-            }),
-        }
+        let rollout = ledger::Rollout {
+            revision: self.revision.clone(),
+            image: self.image.clone(),
+            asked_by: self.known.actor.clone(),
+            removed: recorded.as_ref().is_some_and(|recorded| recorded.reason == REMOVED),
+            whole: parts.is_some() && seen.outcomes.len() <= MAX_TARGETS,
+            parts: parts.unwrap_or_default(),
+        };
+        self.known.snapshot(head, seal, Present::Rollout(rollout))
     }
 }
 

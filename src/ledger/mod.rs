@@ -42,6 +42,6 @@ pub use record::{
 pub use replay::{Replayed, once as replay_once};
 pub use rollout::{Counts, Part, Rollout, Scope};
 pub use shared::Counters;
-pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Replica, Service, Snapshot, Subject};
+pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Quota, Replica, Service, Snapshot, Subject};
 pub use spool::ShownMark;
 pub use view::{ChainId, Found, Moment, Stored, StoredHead};

@@ -44,23 +44,27 @@ pub enum Present {
     Grant(Grant),
     /// A Deployment.
     Rollout(Rollout),
+    /// A TenantQuota.
+    Quota(Quota),
 }
 
 /// The keys of presents in JSON. A service's stands without one, as it did when there was no other kind: journals are read by
 /// later releases.
 const GRANT: &str = "grant";
 const ROLLOUT: &str = "rollout";
+const QUOTA: &str = "quota";
 
 impl Serialize for Present {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = match self {
             Self::Service(service) => return service.serialize(serializer),
-            Self::Grant(_) | Self::Rollout(_) => serializer.serialize_map(Some(1))?,
+            Self::Grant(_) | Self::Rollout(_) | Self::Quota(_) => serializer.serialize_map(Some(1))?,
         };
         match self {
             Self::Service(_) => {}
             Self::Grant(grant) => map.serialize_entry(GRANT, grant)?,
             Self::Rollout(rollout) => map.serialize_entry(ROLLOUT, rollout)?,
+            Self::Quota(quota) => map.serialize_entry(QUOTA, quota)?,
         }
         map.end()
     }
@@ -86,6 +90,8 @@ impl<'de> Deserialize<'de> for Snapshot {
             serde_json::from_value(grant).map(Present::Grant)
         } else if let Some(rollout) = rest.remove(ROLLOUT) {
             serde_json::from_value(rollout).map(Present::Rollout)
+        } else if let Some(quota) = rest.remove(QUOTA) {
+            serde_json::from_value(quota).map(Present::Quota)
         } else {
             serde_json::from_value(Value::Object(rest)).map(Present::Service)
         };
@@ -101,6 +107,7 @@ impl Snapshot {
             Present::Service(service) => service.state,
             Present::Grant(grant) => (grant.access == Access::Removed).then_some(State::Deleted),
             Present::Rollout(rollout) => rollout.removed.then_some(State::Deleted),
+            Present::Quota(quota) => quota.removed.then_some(State::Deleted),
         }
     }
 
@@ -111,7 +118,7 @@ impl Snapshot {
             Present::Service(present) => {
                 Some(Snapshot { target, created_at, observed_at, generation, epoch, head, present })
             }
-            Present::Grant(_) | Present::Rollout(_) => None,
+            Present::Grant(_) | Present::Rollout(_) | Present::Quota(_) => None,
         }
     }
 }
@@ -221,6 +228,24 @@ impl Access {
             Self::Removed => "removed",
         }
     }
+}
+
+/// What an organisation may have, and what it has reserved: one row of `tenant_quota`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Quota {
+    /// The organisation.
+    pub tenant_org: String,
+    /// The most of each, where it is limited: containers, replicas, cpu (thousandths of a core), memory, disk (bytes), gpu,
+    /// vectors.
+    pub limits: BTreeMap<String, i64>,
+    /// What is reserved of each.
+    pub used: BTreeMap<String, i64>,
+    /// Services that wait for room.
+    pub waiting: i64,
+    /// Who set the limits as they stand.
+    pub set_by: Actor,
+    /// Its object was deleted.
+    pub removed: bool,
 }
 
 /// A namespace, as the table `namespaces` holds it.

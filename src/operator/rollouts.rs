@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::{ChainError, ShowError, Told},
-    fleet::{self, Calm, Context, PassError, select::Reach},
+    chain::{Calm, ChainError, ShowError, Told},
+    fleet::{self, Context, PassError, select::Reach},
     ledger::{Ledger, Micros},
     tenant::{cache::Cache, view::NamespaceView},
 };

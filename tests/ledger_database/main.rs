@@ -22,6 +22,7 @@ mod outages;
 mod partitions;
 mod present;
 mod quarantine;
+mod quotas;
 mod reading;
 mod replay;
 mod rewinds;

@@ -127,6 +127,14 @@ pub(crate) fn clear(admin: &Kubectl) {
         .unwrap();
 }
 
+/// Removes a quota, if it is there, as Berth would.
+pub(crate) fn delete_quota(admin: &Kubectl, name: &str) {
+    let deleted = admin.run(&["delete", "tq", name, "--ignore-not-found", "--wait=false"]).unwrap();
+    if !deleted.is_empty() {
+        release(&admin.as_user(BERTH), "tq", name).unwrap();
+    }
+}
+
 /// Takes the finalizers from an object.
 pub(crate) fn release(who: &Kubectl, kind: &str, name: &str) -> Result<String, Error> {
     who.run(&["patch", kind, name, "--type=merge", "--patch", r#"{"metadata": {"finalizers": null}}"#])

@@ -24,10 +24,10 @@ use super::world::World;
 use crate::{
     api::{Deployment, FINALIZER, TenantContainer},
     chain::{
-        Told,
+        Calm, Told,
         simulated::{Replica, Server},
     },
-    fleet::{self, Calm, Context, Done, PassError, rollout},
+    fleet::{self, Context, Done, PassError, rollout},
     ledger::{Micros, simulated::Database},
     tenant::{cache::Cache, view::NamespaceView},
     tombstone,

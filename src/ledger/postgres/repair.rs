@@ -93,9 +93,9 @@ async fn begin(
     Ok(begun.rows_affected() == 1)
 }
 
-/// An object has its rows in one of the tables, by its kind. Those of a rollout are written anew by its chain: they are older
-/// than all of it then.
-const PRESENT: [&str; 3] = [
+/// An object has its rows in one of the tables, by its kind. Those of a rollout or a quota are written anew by its
+/// chain: they are older than all of it then.
+const PRESENT: [&str; 4] = [
     "UPDATE berth.tenant_containers t
      SET status = coalesce(h.state, t.status), sequence = h.sequence, epoch = h.epoch, head = h.hash,
          deleted = (coalesce(h.state, t.status) IS NOT DISTINCT FROM 'deleted'), sync_time = now()
@@ -112,6 +112,10 @@ const PRESENT: [&str; 3] = [
      FROM berth.ledger_heads h
      WHERE d.cluster_id = $1 AND d.id = $2 AND h.cluster_id = $1 AND h.uid = $2 AND d.sequence >= h.sequence
        AND d.head <> h.hash",
+    "UPDATE berth.tenant_quota t SET sequence = 0, epoch = 0
+     FROM berth.ledger_heads h
+     WHERE t.cluster_id = $1 AND t.id = $2 AND h.cluster_id = $1 AND h.uid = $2 AND t.sequence >= h.sequence
+       AND t.head <> h.hash",
 ];
 
 /// The present belongs to the head, also to one that went to another branch: what was written for a record that was
@@ -120,7 +124,7 @@ async fn follow(connection: &mut PgConnection, (cluster, uid): Key) -> Result<()
     for statement in PRESENT {
         sqlx::query(statement).bind(cluster).bind(uid).execute(&mut *connection).await.map_err(failed)?;
     }
-    present::rebuild_rollouts(connection, &[cluster], &[uid]).await
+    present::rebuild(connection, &[cluster], &[uid]).await
 }
 
 /// Closes the head where it stands.

@@ -57,11 +57,7 @@ pub(super) async fn upsert(connection: &mut PgConnection, rollouts: &[Of<'_, Rol
 
 /// Brings the rows of these objects, of whatever kind they are, to what their chains say; what a snapshot of the same place or
 /// a later one has said stays.
-pub(in crate::ledger::postgres) async fn rebuild(
-    connection: &mut PgConnection,
-    clusters: &[Uuid],
-    uids: &[Uuid],
-) -> Result<(), Failure> {
+pub(super) async fn rebuild(connection: &mut PgConnection, clusters: &[Uuid], uids: &[Uuid]) -> Result<(), Failure> {
     sqlx::query(REBUILD).bind(clusters).bind(uids).execute(&mut *connection).await.map_err(failed)?;
     close(connection, clusters, uids).await
 }

@@ -1,11 +1,12 @@
 //! State and place in the chain, where the head moved to a record that came without a snapshot.
 //!
-//! What else a snapshot tells (spec, replicas) stays as it was seen last; but of rollouts, whose records say it all.
+//! What else a snapshot tells (spec, replicas) stays as it was seen last; but of rollouts and quotas, whose records say it
+//! all.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{super::failure::Failure, DOING, deployment_status};
+use super::{super::failure::Failure, DOING};
 use crate::{ledger::record::Head, lifecycle::State};
 
 /// Where a chain ends.
@@ -48,7 +49,7 @@ pub(in crate::ledger::postgres) async fn follow(
             .await
             .map_err(|error| Failure::new(DOING, error))?;
     }
-    deployment_status::rebuild(connection, &clusters, &uids).await
+    super::rebuild(connection, &clusters, &uids).await
 }
 
 const SERVICES: &str = "
