@@ -150,9 +150,9 @@ fn only_berth_says_how_far_a_rollout_is() {
     }
     refused(write(&admin.as_user("mallory")), "status is written by Berth alone");
     write(&admin.as_user(BERTH)).unwrap();
-    let release = json!({"spec": {"release": {"image": "registry.example/engine:6.6.6"}}});
+    let paused = json!({"spec": {"paused": true}});
     refused(
-        patch(&admin.as_user(BERTH), &["bdeploy", "shown"], &release),
+        patch(&admin.as_user(BERTH), &["bdeploy", "shown"], &paused),
         "Berth itself must not change the spec of a Deployment",
     );
     admin.run(&["delete", "bdeploy", "shown", "--wait=false"]).unwrap();
