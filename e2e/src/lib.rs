@@ -9,6 +9,7 @@ pub mod judges;
 pub mod kubectl;
 pub mod objects;
 pub mod outage;
+mod promises;
 pub mod quota;
 pub mod scale;
 pub mod scenario;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::Resource;
-use kube_runtime::events::{Event, EventType};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     context::Context,
@@ -18,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{AccessGrant, LedgerStatus, access_grant::AccessGrantStatus},
-    chain::{Account, Chain, Kept, Untold},
-    ledger::{Draft, Head, Kind, Record, Seal, Snapshot, visible},
+    chain::{Account, Chain, Kept, Untold, event},
+    ledger::{Draft, Head, Kind, Record, Seal, Snapshot},
 };
 
 /// How the access was seen to stand, once what could be done was done.
@@ -125,19 +124,6 @@ impl Tale<'_> {
         } else {
             info!(uid = %grant.uid, namespace = %grant.namespace, name = %grant.name, phase, reason, "access");
         }
-        // Events are for people who look now: nobody waits for one, and one that is lost is not worth a second try.
-        let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason,
-            note: Some(visible(&message, 1_000)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
-        let (recorder, about) = (self.context.recorder.clone(), object.object_ref(&()));
-        tokio::spawn(async move {
-            if let Err(error) = recorder.publish(&event, &about).await {
-                debug!(%error, reason = event.reason, "an Event was not taken");
-            }
-        });
+        event::publish(&self.context.recorder, object.object_ref(&()), warning, &reason, &message);
     }
 }

@@ -167,7 +167,9 @@ pub struct TenantContainerSpec {
     pub deletion_policy: DeletionPolicy,
 
     /// What a rollout (kind Deployment of this group) has put in the place of image, and of resources and env where it names them. Berth alone writes it: leave it out of manifests, and it stays. It is void once image is edited: then image counts again.
+    // One whole: a tool that replaced the object owns parts of a release that it never knew, and what the next release lacks would stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub release: Option<Release>,
 }
 
@@ -578,6 +580,12 @@ pub struct ReleaseStatus {
     pub step: Step,
     /// Since when it has been in effect (RFC 3339, UTC, microseconds).
     pub since: String,
+    /// The longest that the service was Ready with it in one go, in seconds, of what came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_seconds: Option<i64>,
+    /// The longest that the service was Available with it in one go, in seconds, of what came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_seconds: Option<i64>,
 }
 
 /// Tries after a failure.

@@ -13,6 +13,7 @@ mod calm;
 mod carried;
 mod disagree;
 mod ending;
+pub mod event;
 mod keep;
 mod known;
 mod record;

@@ -96,7 +96,7 @@ fn trial(rollout: &Rollout, target: &Target, step: Step, gate: &Gate, now: Micro
             at => Trial::Under(at),
         };
     }
-    if seen.ready.since > end {
+    if seen.ready.since > end && has_held(target, seen, gate, now) {
         return Trial::Passed(end);
     }
     if seen.stalled.is {
@@ -109,6 +109,20 @@ fn trial(rollout: &Rollout, target: &Target, step: Step, gate: &Gate, now: Micro
         reason: "ProgressDeadlineExceeded".to_owned(),
         message: format!("not ready {} s after it began: {}", rollout.deadline / 1_000_000, seen.ready.message),
     }
+}
+
+/// Whether it had worked for as long as the gate asks before it came to fail.
+fn has_held(target: &Target, seen: &Seen, gate: &Gate, now: Micros) -> bool {
+    let Some((release, _)) = &seen.release else { return false };
+    let by_ready = release.ready_seconds;
+    let held = match gate.condition {
+        GateCondition::Available if target.is_to_serve && seen.available.is => {
+            return by_ready.is_some() && seen.available.since.0.saturating_add(seconds(gate.seconds)) <= now.0;
+        }
+        GateCondition::Available => by_ready.and(release.available_seconds).max(by_ready),
+        GateCondition::Ready => by_ready,
+    };
+    held.is_some_and(|held| held >= i64::from(gate.seconds))
 }
 
 fn failed(stalled: &Told) -> Trial {

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use kube::Resource;
-use kube_runtime::events::{Event, EventType};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     context::Context,
@@ -17,8 +16,8 @@ use super::{
 };
 use crate::{
     api::{Deployment, LedgerStatus, deployment::DeploymentStatus},
-    chain::{Account, Chain, Kept, Untold},
-    ledger::{Draft, Head, Record, Seal, Snapshot, visible},
+    chain::{Account, Chain, Kept, Untold, event},
+    ledger::{Draft, Head, Record, Seal, Snapshot},
 };
 
 /// One rollout on its way into the ledger.
@@ -102,28 +101,12 @@ impl Account for Tale<'_> {
 /// A line in the log and an Event for each piece of news.
 fn announce(context: &Context, rollout: &Rollout, object: &Deployment, news: Vec<News>) {
     let Rollout { namespace, name, uid, revision, .. } = rollout;
-    let mut events = vec![];
     for News { warning, reason, message } in news {
         if warning {
             warn!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
         } else {
             info!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
         }
-        events.push(Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason,
-            note: Some(visible(&message, 1_000)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        });
+        event::publish(&context.recorder, object.object_ref(&()), warning, &reason, &message);
     }
-    // Events are for people who look now: nobody waits for one, and one that is lost is not worth a second try.
-    let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
-    tokio::spawn(async move {
-        for event in events {
-            if let Err(error) = recorder.publish(&event, &about).await {
-                debug!(%error, reason = event.reason, "an Event was not taken");
-            }
-        }
-    });
 }

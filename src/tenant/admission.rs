@@ -195,7 +195,11 @@ impl Ground for Context {
     }
 
     async fn count(&self, tenant_org: &str) -> Result<Reservations, QuotaError> {
-        count(&self.client, tenant_org).await
+        let label = |namespace: &str| {
+            let namespace = self.caches.namespaces.get(&ObjectRef::new(namespace))?;
+            namespace.metadata.labels.as_ref()?.get(names::TENANT_ORG).cloned()
+        };
+        count(&self.client, tenant_org, |namespace| label(namespace).as_deref() == Some(tenant_org)).await
     }
 
     async fn left(&self, uid: Uuid, held: &Held) -> Result<Left, QuotaError> {
@@ -221,7 +225,14 @@ impl Ground for Context {
 
 /// What runs of an organisation, by its StatefulSets, its disks and what its services declare: the way back to reservations
 /// that were lost, and the first count of a new quota. Whoever was admitted and has nothing yet asks again.
-async fn count(client: &Client, tenant_org: &str) -> Result<Reservations, QuotaError> {
+///
+/// Labels are written by whoever may write the object: they count in a namespace that `is_theirs`, and for a service that is
+/// known to be.
+async fn count(
+    client: &Client,
+    tenant_org: &str,
+    is_theirs: impl Fn(&str) -> bool,
+) -> Result<Reservations, QuotaError> {
     let name = TenantQuota::name_for(tenant_org);
     let failed = |what: &'static str| {
         let name = name.clone();
@@ -242,19 +253,27 @@ async fn count(client: &Client, tenant_org: &str) -> Result<Reservations, QuotaE
     let by_org = ListParams::default().fields(&format!("spec.tenantOrg={tenant_org}"));
     let objects = objects.list(&by_org).await.map_err(failed("the services that there are"))?.items;
     let objects = objects.into_iter().filter_map(|object| object.0.ok());
+    // What has a history is theirs whatever became of its namespace since.
+    let has_history =
+        |object: &TenantContainer| object.status.as_ref().is_some_and(|status| status.ledger.sequence > 0);
+    let counts =
+        |object: &TenantContainer| has_history(object) || object.namespace().is_some_and(|name| is_theirs(&name));
+    let objects = objects.filter(|object| counts(object));
     let objects: BTreeMap<_, _> = objects.filter_map(|object| Some((object.uid()?, object))).collect();
     let mut held = Reservations::new();
     let mut add = |metadata: &ObjectMeta, amounts: Amounts| {
         let labels = metadata.labels.as_ref();
         let label = |name: &str| labels.and_then(|labels| labels.get(name)).cloned();
-        let Some(uid) = label(names::OWNER_UID).and_then(|uid| uid.parse().ok()) else { return };
+        let Some(owner) = label(names::OWNER_UID) else { return };
+        let Ok(uid) = owner.parse() else { return };
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let is_known = || objects.get(&owner).is_some_and(|object| object.namespace().as_ref() == Some(&namespace));
+        if !is_theirs(&namespace) && !is_known() {
+            return;
+        }
         // What names no service was not made by Berth.
         let Some(name) = label(names::TENANT_CONTAINER).filter(|name| !name.is_empty()) else { return };
-        let one = held.entry(uid).or_insert_with(|| Held {
-            namespace: metadata.namespace.clone().unwrap_or_default(),
-            name,
-            amounts: Amounts::ZERO,
-        });
+        let one = held.entry(uid).or_insert_with(|| Held { namespace, name, amounts: Amounts::ZERO });
         one.amounts = one.amounts.plus(&amounts);
     };
     for set in &sets {

@@ -14,6 +14,7 @@ pub mod course;
 pub mod cpu;
 pub mod disks;
 pub mod health;
+pub mod held;
 pub mod mounts;
 pub mod names;
 pub mod observe;

@@ -7,11 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join;
 use kube::Resource;
-use kube_runtime::{
-    events::{Event, EventType},
-    reflector::ObjectRef,
-};
-use tracing::{debug, info, warn};
+use kube_runtime::reflector::ObjectRef;
+use tracing::{info, warn};
 
 use super::{
     admission,
@@ -32,11 +29,10 @@ use crate::{
         FINALIZER, TenantContainer,
         tenant_container::{OperationStatus, TenantContainerStatus},
     },
-    chain::{self, Agreed, Entered, Kept},
+    chain::{self, Agreed, Entered, Kept, event},
     ledger::{
         Backend, Draft, Entry, Kind, LedgerError, Micros, Outcome, Record, Seal,
         protocol::{ShowTests, show_tests},
-        visible,
     },
     lifecycle::State,
 };
@@ -514,27 +510,9 @@ async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refu
     Ok(done)
 }
 
-/// Events are for people who look now; the ledger keeps what counts. So nobody waits for one, and one that is lost is
-/// not worth a second try. There is at most one for each state that begins.
+/// There is at most one for each state that begins.
 fn publish(context: &Context, object: &TenantContainer, reason: &str, message: &str, warning: bool) {
-    let event = Event {
-        type_: if warning { EventType::Warning } else { EventType::Normal },
-        reason: reason.to_owned(),
-        note: Some(visible(message, 1_000)),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
-    let (recorder, about) = (context.recorder.clone(), object.object_ref(&()));
-    tokio::spawn(async move {
-        match recorder.publish(&event, &about).await {
-            Ok(()) => {}
-            // In a namespace that is going nothing is made any more, Events neither.
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
-                debug!(error = %status, reason = event.reason, "an Event was not taken");
-            }
-            Err(error) => warn!(error = %error, reason = event.reason, "an Event was not written"),
-        }
-    });
+    event::publish(&context.recorder, object.object_ref(&()), warning, reason, message);
 }
 
 fn reason_of(status: &TenantContainerStatus) -> Option<&str> {

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{
     cpu,
     health::Failure,
+    held,
     observe::Observed,
     plan::Standing,
     record, retry,
@@ -74,10 +75,12 @@ pub fn of(
         Some((is, reason, message)) => conditions.set(SYNCED, is, reason, &message),
     }
     let backend = kept.backend(before.ledger.backend.as_ref());
+    let conditions = conditions.done();
+    let release = release(tenant, &conditions, now);
     TenantContainerStatus {
         observed_generation: tenant.generation,
         phase: state.map(|state| state.phase().to_owned()),
-        conditions: conditions.done(),
+        conditions,
         replicas: set.map_or(0, |set| set.seen.current),
         ready_replicas,
         selector: Some(format!("{}={}", super::names::OWNER_UID, tenant.target.uid)),
@@ -85,14 +88,14 @@ pub fn of(
         since: before.since.clone(),
         operation: before.operation.clone(),
         revision: before.revision.clone(),
-        release: release(tenant, now),
+        release,
         retries: retry::remembered(tenant, now),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
 }
 
-/// The release in effect, if there is one; since when, is remembered.
-fn release(tenant: &Tenant, now: Micros) -> Option<ReleaseStatus> {
+/// The release in effect, if there is one; since when and how well is remembered.
+fn release(tenant: &Tenant, conditions: &[Condition], now: Micros) -> Option<ReleaseStatus> {
     let release = tenant.release.as_ref()?;
     let Origin { namespace, name, uid, revision, wave: _, step } = &release.rollout;
     let shown = ReleaseStatus {
@@ -102,10 +105,24 @@ fn release(tenant: &Tenant, now: Micros) -> Option<ReleaseStatus> {
         revision: revision.clone(),
         step: *step,
         since: rfc3339(now),
+        ready_seconds: None,
+        available_seconds: None,
     };
-    let before = tenant.shown.status.release.as_ref();
-    let same = before.filter(|before| **before == ReleaseStatus { since: before.since.clone(), ..shown.clone() });
-    Some(same.cloned().unwrap_or(shown))
+    let before = &tenant.shown.status;
+    let same = before.release.as_ref().filter(|before| {
+        let ReleaseStatus { since, ready_seconds, available_seconds, .. } = (*before).clone();
+        **before == ReleaseStatus { since, ready_seconds, available_seconds, ..shown.clone() }
+    });
+    Some(match same {
+        Some(same) => held::entered(same.clone(), &before.conditions, conditions, now),
+        None => shown,
+    })
+}
+
+/// `before` with other conditions, of an object that is not worked on.
+fn only_told(before: &TenantContainerStatus, conditions: Vec<Condition>, now: Micros) -> TenantContainerStatus {
+    let release = before.release.clone().map(|release| held::entered(release, &before.conditions, &conditions, now));
+    TenantContainerStatus { conditions, release, ..before.clone() }
 }
 
 /// Until when a status that differs from the one before only in what it counts is not worth a write: a service that has just
@@ -145,7 +162,7 @@ pub fn refused(
     conditions.set("Stalled", true, refusal.reason(), &message);
     conditions.keep("Available");
     conditions.keep(SYNCED);
-    TenantContainerStatus { observed_generation: generation, conditions: conditions.done(), ..before.clone() }
+    TenantContainerStatus { observed_generation: generation, ..only_told(before, conditions.done(), now) }
 }
 
 /// Reason of the conditions of an object that is left alone, and of the Event.
@@ -163,7 +180,7 @@ pub fn left_alone(before: &TenantContainerStatus, now: Micros) -> TenantContaine
     conditions.keep("Available");
     conditions.keep("ResumePending");
     conditions.keep(SYNCED);
-    TenantContainerStatus { conditions: conditions.done(), ..before.clone() }
+    only_told(before, conditions.done(), now)
 }
 
 /// Enters a record that is now durable: from here on it is what the object's chain ends with.

@@ -108,6 +108,32 @@ async fn a_budget_that_passed_answers_everybody_and_sends_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_database_that_was_too_slow_and_wakes_for_a_moment_is_not_taken_back() {
+    let (_database, proxy, source) = behind_a_proxy().await;
+    let home = Home::open(&source, "writer-0").await.unwrap();
+    proxy.set(Weather::Silent);
+    home.missed();
+    down(&home, "DatabaseTimedOut").await;
+    proxy.set(Weather::OneProbe);
+    let mut standing = home.standing();
+    tokio::select! {
+        _ = standing.wait_for(|standing| matches!(standing, Standing::Up)) => panic!("whoever asks now waits in vain"),
+        () = until(|| home.counters().probes_failed.load(Ordering::Relaxed) > 0) => {}
+    }
+    assert!(!home.is_up());
+    proxy.set(Weather::Fair);
+    up(&home).await;
+    assert_eq!(home.submit(Object::new("db").step(State::Pending)).await.unwrap(), DURABLE);
+}
+
+/// Returns once it is so.
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_takes_no_writes_is_told_apart_and_not_taken_back_before_it_does() {
     let (database, home) = home().await;
     let mut object = Object::new("db");

@@ -27,7 +27,14 @@ pub enum Weather {
     Silent = 2,
     /// Connections are closed, new ones at once and old ones at their next word.
     Cut = 4,
+    /// Fair until the database is asked whether it is well a second time: then silent. What wakes for a moment only.
+    OneProbe = 5,
+    /// It was asked once.
+    ProbedOnce = 6,
 }
+
+/// Whether it is well is asked by this.
+const PROBE: &[u8] = b"pg_is_in_recovery";
 
 /// The proxy; gone with the test's runtime.
 pub struct Proxy {
@@ -85,6 +92,15 @@ async fn pass(mut client: TcpStream, mut server: UnixStream, weather: Arc<Atomic
                 return;
             }
             continue;
+        }
+        if up[..length].windows(PROBE.len()).any(|bytes| bytes == PROBE) {
+            let next = |from: Weather, to: Weather| {
+                weather.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            };
+            if next(Weather::ProbedOnce, Weather::Silent) {
+                return std::future::pending().await;
+            }
+            next(Weather::OneProbe, Weather::ProbedOnce);
         }
         if server.write_all(&up[..length]).await.is_err() {
             return;

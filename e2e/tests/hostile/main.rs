@@ -118,6 +118,8 @@ fn says_why(message: &str) -> bool {
             "is invalid",
             "Forbidden",
             "denied",
+            // Two of a batch that chance gave the same name.
+            "AlreadyExists",
         ]
         .iter()
         .any(|word| message.contains(word))

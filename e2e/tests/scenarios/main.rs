@@ -7,6 +7,7 @@
 
 mod children;
 mod failures;
+mod fleets;
 mod installing;
 mod life;
 mod lifecycle;

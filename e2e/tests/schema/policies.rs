@@ -182,6 +182,37 @@ fn stopping_a_service_needs_no_right_to_its_secrets() {
 }
 
 #[test]
+fn who_deletes_or_restores_a_service_gets_nothing_by_it_that_they_may_not_have() {
+    let Some(admin) = ground("references of what goes, and of what is restored") else { return };
+    let admin = admin.in_namespace("schema-leaving");
+    clear(&admin);
+    let text = Manifest::read("valid/sixteen-references.yaml").text.replace("sixteen-references", "minimal");
+    admin.as_user("alice").feed(&["create", "--filename", "-"], &text).unwrap();
+    let release = json!({"spec": {"release": {
+        "image": "registry.example/thief:1.0", "overrode": "registry.example/engine:1.2",
+        "rollout": {"namespace": "a", "name": "b", "uid": "c", "revision": "d", "wave": 1, "step": "Released"},
+    }}});
+    let refused = |user: &str, change: &str, sentence: &str| {
+        let error = patch(&admin.as_user(user), "merge", change).unwrap_err();
+        assert!(error.message().contains(sentence), "{error}");
+    };
+    // Who restores backups may write releases, and reads no Secrets by it.
+    refused("rita", &release.to_string(), "rita may not read Secret keys-0");
+    // Whoever may not make StatefulSets leaves none behind.
+    let orphaned = admin.as_user("bob").run(&["delete", "tc", "minimal", "--wait=false", "--cascade=orphan"]);
+    let error = orphaned.unwrap_err();
+    assert!(error.message().contains("bob may not create StatefulSets in namespace schema-leaving"), "{error}");
+    refused(
+        "bob",
+        r#"{"metadata": {"finalizers": ["berth.dev/ledger", "orphan"]}}"#,
+        "and so may not leave one behind",
+    );
+    admin.as_user("bob").run(&["delete", "tc", "minimal", "--wait=false"]).unwrap();
+    refused("bob", r#"{"spec": {"image": "registry.example/thief:1.0"}}"#, "bob may not read Secret keys-0");
+    clear(&admin);
+}
+
+#[test]
 fn berth_may_do_what_it_needs_and_no_more() {
     let Some(admin) = ground("Berth's rights") else { return };
     let berth = admin.as_user(BERTH).in_namespace("schema-valid");

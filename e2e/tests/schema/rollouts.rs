@@ -10,6 +10,8 @@ use crate::{
 };
 
 const NAMESPACE: &str = "schema-rollouts";
+/// The image of the manifest.
+const ENGINE: &str = "registry.example/engine:1.2";
 
 #[track_caller]
 fn refused(answer: Result<String, Error>, sentence: &str) {
@@ -36,8 +38,12 @@ fn release(image: &str, overrode: &str) -> String {
 }
 
 fn roll_out(who: &Kubectl, image: &str) -> Result<String, Error> {
+    write_release(who, &release(image, ENGINE))
+}
+
+fn write_release(who: &Kubectl, release: &str) -> Result<String, Error> {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=berth-rollout", "--filename", "-"];
-    who.feed(&apply, &release(image, "registry.example/engine:1.2"))
+    who.feed(&apply, release)
 }
 
 #[test]
@@ -80,6 +86,11 @@ fn a_release_stays_whatever_tool_applies_the_manifest_that_lacks_it_and_whoever_
     }
     patch(&alice, &["tc", "minimal"], &json!({"spec": {"release": null}})).unwrap();
     assert_eq!(now(), released, "after its removal");
+    // The next release is a whole, whoever wrote the object meanwhile.
+    let mut without: Value = serde_json::from_str(&release("registry.example/engine:1.4", ENGINE)).unwrap();
+    without["spec"]["release"].as_object_mut().unwrap().remove("env");
+    write_release(&berth, &without.to_string()).unwrap();
+    assert_eq!(admin.json(&["get", "tc", "minimal"]).unwrap()["spec"]["release"], without["spec"]["release"]);
     let other = json!({"spec": {"release": {"image": "registry.example/engine:6.6.6"}}});
     refused(patch(&alice, &["tc", "minimal"], &other), "spec.release is written by rollouts alone");
     // Berth writes the release, and nothing beside it.
@@ -127,6 +138,33 @@ fn a_wave_is_approved_by_who_may_and_their_name_cannot_be_forged() {
     refused(patch(&hanna, &what, &other), "hanna may not update TenantContainers");
     refused(patch(&hanna, &what, &json!({"spec": {"rollBack": true}})), "hanna may not update TenantContainers");
     clear(&admin);
+}
+
+#[test]
+fn an_approval_that_is_asked_for_binds_the_author_too() {
+    let Some(admin) = ground("approvals and waves") else { return };
+    let admin = admin.in_namespace("schema-approvals");
+    let [alice, dana] = ["alice", "dana"].map(|name| admin.as_user(name));
+    alice_makes(&admin, "gated");
+    let what = ["bdeploy", "gated"];
+    let waves = |all: Value| json!({"spec": {"strategy": {"waves": all}}});
+    let canary = json!({"name": "canary", "count": 1});
+    let rest = json!({"name": "rest", "approval": "Manual"});
+    patch(&alice, &what, &waves(json!([canary, rest]))).unwrap();
+    for around in [
+        json!([canary, {"name": "rest"}]),
+        json!([canary, {"name": "rest", "approval": "Automatic"}]),
+        json!([{"name": "canary", "percent": 99}, rest]),
+        Value::Null,
+    ] {
+        refused(patch(&alice, &what, &waves(around)), "alice may not change the waves of Deployment gated");
+    }
+    // Everything else is hers as before, another release too: it needs an approval of its own.
+    patch(&alice, &what, &json!({"spec": {"release": {"image": "registry.example/engine:1.4"}}})).unwrap();
+    patch(&alice, &what, &waves(json!([canary, rest]))).unwrap();
+    patch(&dana, &what, &waves(json!([canary, {"name": "rest"}]))).unwrap();
+    patch(&alice, &what, &waves(json!([{"name": "all"}]))).unwrap();
+    admin.run(&["delete", "bdeploy", "gated"]).unwrap();
 }
 
 #[test]

@@ -269,3 +269,25 @@ async fn who_does_not_lead_tells_nothing_and_a_rollout_without_the_finalizer_get
     assert_eq!(requests[0], "PATCH r");
     assert_eq!(fleet.object().unwrap()["metadata"]["finalizers"], json!(["berth.dev/ledger"]));
 }
+
+#[tokio::test]
+async fn a_status_that_is_wiped_in_the_middle_forgets_nothing_that_was_told() {
+    let mut fleet = fleet(Database::default()).await;
+    fleet.settle().await;
+    step(&mut fleet, 1);
+    for _ in 0..4 {
+        fleet.pass().await.unwrap();
+        fleet.later(1);
+    }
+    fleet.wipe();
+    fleet.settle().await;
+    assert_eq!((fleet.phase().as_str(), fleet.synced().as_str()), ("Complete", "True Database"));
+    let told = fleet.replica.told();
+    let rewound = told.iter().position(|one| one == "ApiRewound berth:ledger").expect("it is said");
+    assert_eq!(told[0], LIFE[0]);
+    // What was told before is told once more from there on: how far it is now.
+    assert!(told[rewound + 1].starts_with("Began "), "{told:?}");
+    assert_eq!(told.last().unwrap(), "Complete berth:rollout");
+    assert!(fleet.world.services.iter().flat_map(|service| service.given.values()).all(|times| *times == 1));
+    assert!(fleet.replica.database.verify().is_clean());
+}

@@ -272,6 +272,33 @@ fn what_fails_long_after_its_release_is_not_the_releases_doing() {
 }
 
 #[test]
+fn a_moment_of_readiness_after_the_deadline_passes_no_gate() {
+    for condition in ["Ready", "Available"] {
+        let wave = json!({"name": "one", "count": 1, "gate": {"condition": condition, "seconds": 30}});
+        let mut world = World::new(3, json!({"waves": [wave, {"name": "rest", "maxUnavailable": 2}]}));
+        world.services[0].breaks_with = Some(NEW);
+        world.services[0].silently = true;
+        world.settle();
+        assert_eq!(world.phase(), "Failed");
+        for _ in 0..3 {
+            world.services[0].breaks_with = None;
+            world.later(20);
+            world.pass(9);
+            world.services[0].breaks_with = Some(NEW);
+            world.settle();
+            assert_eq!((world.phase(), world.with(NEW)), ("Failed", vec![0]), "{condition}");
+        }
+        world.services[0].breaks_with = None;
+        world.settle();
+        assert_eq!((world.phase(), world.with(NEW)), ("Complete", all(3)), "{condition}");
+        // From here on it is not the release's doing any more.
+        world.services[0].breaks_with = Some(NEW);
+        world.settle();
+        assert_eq!(world.phase(), "Complete", "{condition}");
+    }
+}
+
+#[test]
 fn a_refused_rollout_does_nothing_and_names_the_first() {
     let mut world = World::new(2, json!({}));
     world.conflict = Some(Conflict { target: "acme/s001".to_owned(), first: "ops/older".to_owned() });

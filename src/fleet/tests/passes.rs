@@ -186,6 +186,13 @@ impl Fleet {
         self.server.put(ROLLOUT, object);
     }
 
+    /// As a restore leaves it that brings no status.
+    pub(super) fn wipe(&self) {
+        let mut object = self.object().unwrap();
+        object["status"] = Value::Null;
+        self.server.put(ROLLOUT, object);
+    }
+
     /// As it is where the policy is not.
     pub(super) fn release_the_hold(&self) {
         let mut object = self.object().unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Deployment, TenantContainer, deployment::DeploymentStatus},
+    api::{Deployment, TenantContainer, deployment::DeploymentStatus, tenant_container::TenantContainerStatus},
     fleet::{
         plan::{self, Effect, Plan, Sight},
         rollout::{self, Rollout},
@@ -16,7 +16,7 @@ use crate::{
         target::{self, Target},
     },
     ledger::Micros,
-    tenant::status::rfc3339,
+    tenant::{held, status::rfc3339},
 };
 
 /// Noon of some day.
@@ -250,6 +250,7 @@ impl Service {
         let ready = now >= looked + self.start * 1_000_000 && !breaks;
         let stalled = breaks && !self.silently && now >= looked + self.start * 1_000_000;
         let before = object.status.clone().unwrap_or_default();
+        let since_before = before.release.as_ref().map(|release| release.since.clone());
         let condition = |name: &str, is: bool, reason: &str| {
             let status = if is { "True" } else { "False" };
             let old = before.conditions.iter().find(|old| old.type_ == name && old.status == status);
@@ -266,9 +267,11 @@ impl Service {
                 "image": release.image, "rollout": format!("{}/{}", origin.namespace, origin.name), "uid": origin.uid,
                 "revision": origin.revision, "step": origin.step,
                 "since": same.map_or_else(|| rfc3339(Micros(now)), |old| old.since.clone()),
+                "readySeconds": same.and_then(|old| old.ready_seconds),
+                "availableSeconds": same.and_then(|old| old.available_seconds),
             })
         });
-        let status = json!({
+        let mut status = json!({
             "observedGeneration": object.metadata.generation, "release": release,
             "conditions": [
                 condition("Ready", ready, if stalled { "CrashLoop" } else { "Some" }),
@@ -277,6 +280,11 @@ impl Service {
                 condition("Available", ready, "Some"),
             ],
         });
+        let after: TenantContainerStatus = serde_json::from_value(status.clone()).unwrap();
+        if let Some(release) = after.release.filter(|release| Some(&release.since) == since_before.as_ref()) {
+            let release = held::entered(release, &before.conditions, &after.conditions, Micros(now));
+            status["release"] = json!(release);
+        }
         let changed = self.object["status"] != status;
         self.object["status"] = status;
         changed

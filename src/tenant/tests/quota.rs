@@ -279,6 +279,21 @@ fn lost_reservations_are_counted_anew_from_what_runs() {
 }
 
 #[test]
+fn labels_that_somebody_writes_in_their_own_namespace_count_against_nobody_else() {
+    let mut world = World::new();
+    world.edit(|spec| spec["resources"]["disk"] = json!("1Gi"));
+    world.run();
+    let mut forged = world.server.get(&format!("{CLAIMS}/data-search-0")).unwrap();
+    forged["metadata"]["namespace"] = json!("rogue");
+    forged["metadata"]["labels"]["berth.dev/owner-uid"] = json!("6ba7b810-9dad-41d1-80b4-00c04fd430ff");
+    world.server.put(&format!("{CLAIMS}/data-search-0").replace("/acme/", "/rogue/"), forged);
+    world.limit(json!({"disk": "2Gi"}));
+    world.run();
+    assert_eq!(world.quota()["status"]["used"]["disk"], "2Gi");
+    assert_eq!(world.quota()["status"]["reservations"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_quota_that_is_deleted_lets_everybody_go() {
     let mut world = World::new();
     world.limit(json!({"containers": 0}));

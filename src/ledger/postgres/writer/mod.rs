@@ -54,6 +54,9 @@ pub(super) const QUEUE: usize = 4096;
 pub(super) const IMPORTS: usize = 4;
 /// How often the URL's file and the certificates are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long a database that was too slow has to be well before it is asked again by whoever waits for an answer: one that
+/// wakes for a moment now and then would cost all of them their budget every time.
+const STEADY: Duration = Duration::from_millis(500);
 /// How long a batch may still take once nobody waits for it: its COMMIT may be on its way.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -240,7 +243,12 @@ impl Writer {
             }
         }
         self.way.renew();
-        match self.arrive().await {
+        let mut found = self.arrive().await;
+        if found.is_ok() && matches!(error, LedgerError::TimedOut { .. }) {
+            sleep(STEADY).await;
+            found = probe::writable(&self.way.options()).await;
+        }
+        match found {
             Ok(()) => self.breaker.close(),
             Err(error) => {
                 self.counters.probes_failed.fetch_add(1, Ordering::Relaxed);
