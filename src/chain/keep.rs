@@ -32,6 +32,8 @@ pub struct Entered {
     pub before: bool,
     /// How many entries were added for it.
     pub entries: u32,
+    /// The ledger took it behind what was seen to be shown, with so many of its rewinds known: see [`super::Told::shows`].
+    pub taken: Option<u64>,
 }
 
 /// Makes a record durable. What comes back is the record to show: ours, or the one that the ledger had already. `present` makes
@@ -56,10 +58,12 @@ pub async fn keep<K: Chained>(
         let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(snapshot.clone()) };
         let rewinds = *ledger.rewinds().borrow();
         let outcome = if aside { ledger.set_aside(entry).await } else { ledger.submit(entry).await };
+        let mut taken = None;
         let showing = match outcome? {
             Outcome::Durable(_) => {
-                // It was taken behind what is shown: nothing has to be compared.
-                keeper.told.agreed(target.uid, rewinds, record.head().sequence);
+                // Behind what was seen, which may be old: a status that shows something else by now is found out by the write.
+                keeper.told.parts(target.uid);
+                taken = Some(rewinds);
                 Showing::Show
             }
             Outcome::Adopt(_) if broken::is(Variant::AdoptedHeadNotShown) => Showing::Show,
@@ -68,7 +72,7 @@ pub async fn keep<K: Chained>(
                 let now = |head| present(chain.state, head);
                 match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await? {
                     Way::Show(record) => {
-                        return Ok(Entered { record: *record, carried: false, before: true, entries: 0 });
+                        return Ok(Entered { record: *record, carried: false, before: true, entries: 0, taken: None });
                     }
                     Way::Append { superseded: Some(head) } => draft = record::superseded(chain, head),
                     Way::Append { superseded: None } => {}
@@ -83,7 +87,7 @@ pub async fn keep<K: Chained>(
             Showing::ShowCarried => true,
             Showing::NotShown => return Err(disagree::full(target).into()),
         };
-        return Ok(Entered { record, carried, before: draft.kind == Kind::Resolution, entries: 1 });
+        return Ok(Entered { record, carried, before: draft.kind == Kind::Resolution, entries: 1, taken });
     }
     Err(ChainError::Endless(target.to_string()))
 }
@@ -126,16 +130,24 @@ pub async fn agree<K: Chained>(
 ) -> Result<Agreed, ChainError> {
     let now = |head| present(chain.state, head);
     match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await {
-        Ok(Way::Show(record)) => {
-            Ok(Agreed::Show(Box::new(Entered { record: *record, carried: false, before: true, entries: 0 })))
-        }
+        Ok(Way::Show(record)) => Ok(Agreed::Show(Box::new(Entered {
+            record: *record,
+            carried: false,
+            before: true,
+            entries: 0,
+            taken: None,
+        }))),
         Ok(Way::Append { superseded: Some(head) }) => {
             let record = record::superseded(chain, head).seal(seal, chain.head);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(now(record.head())) };
             match keeper.ledger.submit(entry).await? {
-                Outcome::Durable(_) => {
-                    Ok(Agreed::Show(Box::new(Entered { record, carried: false, before: true, entries: 1 })))
-                }
+                Outcome::Durable(_) => Ok(Agreed::Show(Box::new(Entered {
+                    record,
+                    carried: false,
+                    before: true,
+                    entries: 1,
+                    taken: None,
+                }))),
                 // The chain is right without it; whoever disagrees next names what it finds.
                 Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => Ok(Agreed::Unsaid { entries: 1 }),
             }

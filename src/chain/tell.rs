@@ -176,7 +176,7 @@ impl<A: Account> Teller<'_, A> {
 
     /// Shows a durable record.
     async fn show(&mut self, entered: Entered) -> Result<(), ChainError> {
-        let Entered { record, carried, before: _, entries } = entered;
+        let Entered { record, carried, before: _, entries, taken } = entered;
         self.said.records += entries;
         let shown = self.account.ledger();
         if carried {
@@ -193,6 +193,7 @@ impl<A: Account> Teller<'_, A> {
         let shown = self.account.shown(kept, self.account.due().is_some().then_some(Untold::Ahead));
         self.write(shown, show_tests(record.envelope().to == Some(State::Deleted))).await?;
         let target = self.account.chain().target;
+        self.telling.keeper.told.shows(target.uid, record.head(), taken);
         info!(uid = %target.uid, kind = target.kind, namespace = target.namespace, name = target.name,
             reason = %record.envelope().reason, sequence = record.envelope().seq, "recorded");
         self.last = Some(record);

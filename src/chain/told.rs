@@ -10,7 +10,7 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::ledger::{Present, Snapshot};
+use crate::ledger::{Head, Present, Snapshot};
 
 /// What the ledger was told, by uid: a fingerprint of the last snapshot.
 #[derive(Default)]
@@ -44,6 +44,19 @@ impl Told {
     /// Takes the word that they agree on so many records.
     pub(super) fn agreed(&self, uid: Uuid, rewinds: u64, sequence: u64) {
         locked(&self.agreed).insert(uid, Agreement { rewinds, sequence });
+    }
+
+    /// Nobody knows whether they agree until a record that the ledger took is shown.
+    pub(super) fn parts(&self, uid: Uuid) {
+        locked(&self.agreed).remove(&uid);
+    }
+
+    /// A record is shown: where the ledger took it behind what was shown before, nothing has to be compared. Call it once the
+    /// status write succeeded.
+    pub fn shows(&self, uid: Uuid, record: Head, taken: Option<u64>) {
+        if let Some(rewinds) = taken {
+            self.agreed(uid, rewinds, record.sequence);
+        }
     }
 
     /// Notes that the ledger has this.

@@ -287,7 +287,7 @@ impl Pass<'_> {
         entered: Entered,
         standing: &Standing,
     ) -> Result<Tenant, PassError> {
-        let Entered { record, carried, before, entries: _ } = entered;
+        let Entered { record, carried, before, entries: _, taken } = entered;
         let standing = if before {
             // What led to it is not what was seen now.
             Standing::OnTheWay {
@@ -323,6 +323,7 @@ impl Pass<'_> {
         status::advance(&mut shown, &record);
         let news = reason_of(&shown) != self.object.status.as_ref().and_then(reason_of);
         self.write_status(&tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
+        self.context.told.shows(tenant.target.uid, record.head(), taken);
         info!(
             uid = %tenant.target.uid, namespace = %tenant.target.namespace, name = %tenant.target.name,
             from = envelope.from.map_or("", State::as_str), to = envelope.to.map_or("", State::as_str),

@@ -305,6 +305,33 @@ fn a_database_that_has_lost_its_last_minutes_gets_them_back() {
     assert!(again.len() > known.len());
 }
 
+/// The pass with a stale view writes behind what it takes for shown, and the restored database takes it.
+#[test]
+fn what_was_shown_stays_the_line_though_a_stale_view_wrote_after_a_restore() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.pass();
+    database.back_up();
+    let objects = world.watches() - 1;
+    world.stall(objects);
+    world.settle();
+    world.pass();
+    assert_eq!(world.states(), [crate::lifecycle::State::Pending, crate::lifecycle::State::Running]);
+    database.restore();
+    // It is known that the database was rewound, and what it lost is not in it again yet.
+    world.another_object_changes();
+    // The same record is another one a second later.
+    world.later(1);
+    world.pass();
+    assert!(world.in_short().contains("Overtaken"), "{}", world.in_short());
+    world.stall_nothing();
+    settled(&mut world, &database, "written from a stale view");
+    world.run();
+    let shown = world.object()["status"]["ledger"]["head"].as_str().unwrap().to_owned();
+    assert_eq!(database.line().last(), Some(&shown));
+    settled(&mut world, &database, "brought together");
+}
+
 #[test]
 fn an_object_that_is_gone_keeps_its_ending_through_a_restore_of_the_database() {
     let database = Database::default();
