@@ -31,7 +31,8 @@ NAMES_A_GAP = {"lost", "import", "checkpoint"}
 SAYS_ITS_STATE = NAMES_A_GAP | {"resolution"}
 WITHOUT_STATES = {"rollout", "quota", "grant"}
 # The kinds of objects whose status shows a chain.
-SHOWN = {"TenantContainer", "AccessGrant"}
+SHOWN = {"TenantContainer", "AccessGrant", "Deployment", "TenantQuota"}
+SHOWN_BY = "tenantcontainers.berth.dev,accessgrants.berth.dev,deployments.berth.dev,tenantquotas.berth.dev"
 STATES = {"pending", "running", "paused", "stopped", "failed", "deleted"}
 # The lifecycle, by the design's text; a life begins as pending.
 LIFECYCLE = {
@@ -308,6 +309,8 @@ TABLES = {
     "ledger_quarantine": ["cluster_id", "uid", "what", HEX.format("hash"), "error", "resolved_at IS NULL AS open"],
     "tenant_containers": ["cluster_id", "id", "status", "deleted", "sequence", "namespace", "name"],
     "user_roles": ["cluster_id", "id", "access", "deleted", "sequence", "namespace", "name"],
+    "deployment_status": ["cluster_id", "id", "scope", "outcome", "deleted", "sequence", "namespace", "name"],
+    "tenant_quota": ["cluster_id", "id", "tenant_org_id", "deleted", "sequence", "name"],
 }
 COPY_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -443,8 +446,13 @@ class Checker:
         self.counts[f"rows of {table}"] += 1
         if table == "ledger_heads":
             self.heads[row["cluster_id"], row["uid"]] = row
-        elif table in ("tenant_containers", "user_roles"):
+        elif table in ("tenant_containers", "user_roles", "tenant_quota"):
             self.present[row["cluster_id"], row["id"]] = row
+        elif table == "deployment_status":
+            # One for each revision: the latest stands for the object.
+            chain = row["cluster_id"], row["id"]
+            if row["scope"] == "rollout" and self.present.get(chain, row)["sequence"] <= row["sequence"]:
+                self.present[chain] = row
         elif table == "ledger_quarantine":
             if row["open"]:
                 self.quarantined.add(row["hash"])
@@ -902,7 +910,9 @@ class Checker:
                 has_states = "status" in present
                 stated = (present["sequence"], present["status"] if has_states else None, present["deleted"])
                 if stated != (row["sequence"], row["state"] if has_states else None, row["state"] == "deleted"):
-                    table = "tenant_containers" if has_states else "user_roles"
+                    table = ("tenant_containers" if has_states else
+                             "deployment_status" if "scope" in present else
+                             "tenant_quota" if "tenant_org_id" in present else "user_roles")
                     self.violation("present-differs", table, f"{stated}, its chain is at "
                                    f"{row['sequence']} in {row['state']}", line[0])
 
@@ -941,7 +951,7 @@ def arguments(argv):
     parser.add_argument("--database-url", help="the database to read with psql (else the environment's DATABASE_URL)")
     parser.add_argument("--no-database", action="store_true", help="whatever the environment says")
     parser.add_argument("--spool", action="append", default=[], metavar="DIR", help="a spool's folder, live or copied")
-    parser.add_argument("--statuses", metavar="FILE", help="kubectl get tenantcontainers.berth.dev,accessgrants.berth.dev -A -o json")
+    parser.add_argument("--statuses", metavar="FILE", help=f"kubectl get {SHOWN_BY} -A -o json")
     parser.add_argument("--tombstones", metavar="FILE", help="kubectl get configmaps -A -l berth.dev/tombstone=true -o json")
     parser.add_argument("--kubectl", action="store_true", help="ask kubectl for both, before and after the rest")
     parser.add_argument("--dump", metavar="DIR",
@@ -954,7 +964,7 @@ def arguments(argv):
 
 def check(options):
     checker = Checker(options.settled, options.cluster)
-    shown = ("get", "tenantcontainers.berth.dev,accessgrants.berth.dev", "--all-namespaces")
+    shown = ("get", SHOWN_BY, "--all-namespaces")
     graves = ("get", "configmaps", "--all-namespaces", "--selector", "berth.dev/tombstone=true")
     spools, statuses, tombstones = list(options.spool), None, None
     # Statuses first: what is shown is durable, so the homes that are read behind them have it.

@@ -118,11 +118,12 @@ class Ledgers(unittest.TestCase):
         self.folder = folder.name
 
     def dump(self, history=None, heads=None, operations=(), statuses=None, tombstones=None, quarantine=(), present=(),
-             user_roles=()):
+             user_roles=(), deployment_status=()):
         tables = {}
         if history is not None:
             tables = {"container_status_history": history, "ledger_heads": heads, "operation_logs": operations,
-                      "ledger_quarantine": quarantine, "tenant_containers": present, "user_roles": user_roles}
+                      "ledger_quarantine": quarantine, "tenant_containers": present, "user_roles": user_roles,
+                      "deployment_status": deployment_status}
         for name, rows in tables.items():
             with open(os.path.join(self.folder, f"{name}.jsonl"), "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows or ())
@@ -255,6 +256,14 @@ class TheDatabase(Ledgers):
         self.good(grant((None, None), (None, None), (None, "deleted")), user_roles=[present])
         self.assert_words(settled=True)
         self.good(grant((None, None), (None, None), (None, "deleted")), user_roles=[{**present, "deleted": False}])
+        self.assert_words("present-differs", settled=True)
+        row = {"cluster_id": CLUSTER, "id": UID, "scope": "rollout", "outcome": "Complete", "deleted": True, "sequence": 3,
+               "namespace": "a", "name": "b"}
+        older = {**row, "outcome": "Superseded", "sequence": 1}
+        target = {**row, "scope": "target", "deleted": False}
+        self.good(grant((None, None), (None, None), (None, "deleted")), deployment_status=[row, older, target])
+        self.assert_words(settled=True)
+        self.good(grant((None, None), (None, None), (None, "deleted")), deployment_status=[older, target])
         self.assert_words("present-differs", settled=True)
         self.good(grant((None, "deleted"), (None, None)))
         self.assert_words("follows-the-end")

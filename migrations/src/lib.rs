@@ -36,10 +36,12 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0019_roles", include_str!("../sql/0019_roles.sql")),
     ("0020_user_roles", include_str!("../sql/0020_user_roles.sql")),
     ("0021_histories", include_str!("../sql/0021_histories.sql")),
+    ("0022_deployment_status", include_str!("../sql/0022_deployment_status.sql")),
+    ("0023_tenant_quota", include_str!("../sql/0023_tenant_quota.sql")),
 ];
 
 /// The version of the schema that this release needs: the number of its last migration.
-pub const SCHEMA_VERSION: u32 = 21;
+pub const SCHEMA_VERSION: u32 = 23;
 
 /// The advisory lock of `berth migrate`; an arbitrary number, the same in every release.
 const LOCK: i64 = 7_305_000;

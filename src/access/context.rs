@@ -84,9 +84,6 @@ pub enum PassError {
         /// What the API server or the connection said.
         source: Box<kube::Error>,
     },
-    /// This process is not, or not certainly, the leader any more.
-    #[error("this process is not the leader; it writes nothing")]
-    NotLeader,
     /// Its chain could not be brought further; the access is as it should be, but nothing new is shown.
     #[error("how the access stands is not shown")]
     Chain(#[from] ChainError),
@@ -100,7 +97,6 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Binding { .. } => "BindingNotWritten",
-            Self::NotLeader => "NotLeader",
             Self::Chain(error) => error.reason(),
             Self::Damaged(_) => "MetadataDamaged",
         }

@@ -19,13 +19,14 @@ use super::{
     context::{Context, Done, PassError},
     names,
     plan::{self, Effect, Grant, Plan},
-    record::{Account, Unaccountable},
+    record::Account,
     status::Standing,
-    tell::{Seen, Teller},
+    tell::{Seen, Tale},
 };
 use crate::{
-    api::{AccessGrant, FINALIZER},
-    chain::{self, ChainError},
+    api::AccessGrant,
+    chain::{self, ChainError, Telling},
+    ledger::Micros,
 };
 
 /// How soon a grant is looked at again that is not as desired: what stands in its way may be nothing that Berth watches.
@@ -61,22 +62,24 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
         // Without the finalizer there is nothing to end: it was never told of, or its end was.
         return Ok(done);
     }
-    let account = match Account::read(&object, &grant, context.cluster, namespace.row) {
-        Ok(account) => account,
-        Err(Unaccountable::Damaged(error)) => return Err(error.into()),
-        Err(Unaccountable::Status(error)) => return Err(ChainError::from(error).into()),
-    };
+    let account = Account::read(&object, &grant, context.cluster, namespace.row).map_err(ChainError::from)?;
     let seen = Seen { open: plan.open, carriers, standing, now };
-    Teller { context, grant: &grant, object, account, seen, done, last: None }.run().await
+    let telling = Telling {
+        keeper: context.keeper(),
+        cluster: context.cluster,
+        epoch: &context.epoch,
+        tombstones: &context.tombstones,
+        now: Micros(now.as_microsecond()),
+    };
+    let said = Box::pin(chain::tell(telling, object, Tale { context, grant: &grant, account, seen })).await?;
+    done.writes += said.writes;
+    done.records += said.records;
+    Ok(done)
 }
 
 /// Whether an object that is being deleted is not held any more, as far as Berth is concerned.
 fn is_let_go(object: &AccessGrant) -> bool {
-    object.metadata.deletion_timestamp.is_some() && !is_held_by_berth(object)
-}
-
-fn is_held_by_berth(object: &AccessGrant) -> bool {
-    object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+    object.metadata.deletion_timestamp.is_some() && !chain::is_held(object)
 }
 
 /// Deletes RoleBindings that were cut off from their grant, where that is gone: nothing else would end what they give.
@@ -118,7 +121,7 @@ impl Pass<'_> {
     /// Without the finalizer a grant would be gone before its end is recorded. The API server adds it at creation where the
     /// chart's policy is; here it is added where the policy is not, before anything is given.
     async fn hold(&mut self, object: Arc<AccessGrant>) -> Result<Arc<AccessGrant>, PassError> {
-        if is_held_by_berth(&object) {
+        if chain::is_held(&*object) {
             return Ok(object);
         }
         let held = chain::hold(&self.context.client, &*object).await.map_err(ChainError::from)?;

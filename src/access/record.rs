@@ -2,21 +2,16 @@
 //!
 //! Owns: which records a grant's chain has, and what they say. Must never: do I/O or read a clock.
 
-use kube::Resource;
 use serde_json::json;
 
-use super::plan::{Damaged, Grant};
+use super::plan::Grant;
 use crate::{
     api::{
         AccessGrant,
         access_grant::{self, AccessGrantStatus, Recorded},
     },
-    chain::{self, Chain, MESSAGE, actor},
-    ledger::{
-        self, Access, Actor, Draft, Gives, Head, Kind, LedgerError, Micros, Namespace, Present, Record, Snapshot,
-        Target,
-    },
-    lifecycle::State,
+    chain::{self, Chain, Known, MESSAGE, Unaccountable},
+    ledger::{self, Access, Actor, Draft, Gives, Head, Kind, Micros, Namespace, Present, Record, Seal, Snapshot},
 };
 
 /// Access was given.
@@ -31,34 +26,14 @@ pub const REMOVED: &str = "Removed";
 /// A grant as its chain tells of it.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Who it is.
-    pub target: Target,
-    /// `metadata.generation`.
-    pub generation: i64,
-    /// Somebody deletes it.
-    pub deleting: bool,
-    /// Where its chain ends, as shown.
-    pub head: Head,
+    /// Who it is, as it stands, and where its chain ends.
+    pub known: Known,
     /// The status as it was shown last.
     pub status: AccessGrantStatus,
-    /// Who asked for it as it stands.
-    pub actor: Actor,
-    created_at: Micros,
     expires_at: Micros,
     namespace: Namespace,
     subject: ledger::Subject,
     gives: Gives,
-}
-
-/// Why there is nothing to be told of a grant.
-#[derive(Debug, thiserror::Error)]
-pub enum Unaccountable {
-    /// The API server left out what it always sets.
-    #[error(transparent)]
-    Damaged(#[from] Damaged),
-    /// Its status holds what Berth did not write.
-    #[error(transparent)]
-    Status(#[from] LedgerError),
 }
 
 impl Account {
@@ -69,27 +44,9 @@ impl Account {
         cluster: uuid::Uuid,
         namespace: Namespace,
     ) -> Result<Self, Unaccountable> {
-        let metadata = &object.metadata;
-        let target = Target {
-            cluster,
-            uid: grant.uid.parse().map_err(|_| Damaged("uid"))?,
-            kind: AccessGrant::kind(&()).into_owned(),
-            namespace: grant.namespace.clone(),
-            name: grant.name.clone(),
-        };
-        let status = object.status.clone().unwrap_or_default();
-        let head = chain::head(&status.ledger).map_err(|(field, value)| LedgerError::Damaged {
-            place: format!("status.{field} of {target}"),
-            why: format!("Berth cannot have written \"{value}\""),
-        })?;
-        let created_at = metadata.creation_timestamp.as_ref().ok_or(Damaged("creationTimestamp"))?;
         Ok(Self {
-            generation: grant.generation,
-            deleting: grant.deleting,
-            head,
-            status,
-            actor: actor::of(metadata, grant.generation),
-            created_at: Micros(created_at.0.as_microsecond()),
+            known: Known::read(object, cluster)?,
+            status: object.status.clone().unwrap_or_default(),
             expires_at: Micros(grant.expires_at.as_microsecond()),
             namespace,
             subject: subject(&object.spec.subject, grant),
@@ -97,20 +54,12 @@ impl Account {
                 (Some(role), _) => Gives::Role(role.as_str().to_owned()),
                 (None, permissions) => Gives::Permissions(permissions.clone().unwrap_or_default()),
             },
-            target,
         })
     }
 
     /// Its chain, as its status shows it.
     pub fn chain(&self) -> Chain<'_> {
-        Chain {
-            target: &self.target,
-            generation: self.generation,
-            deleting: self.deleting,
-            state: self.is_told(REMOVED).then_some(State::Deleted),
-            head: self.head,
-            shown: &self.status.ledger,
-        }
+        self.known.chain(&self.status.ledger, self.is_told(REMOVED))
     }
 
     fn is_told(&self, reason: &str) -> bool {
@@ -123,9 +72,7 @@ impl Account {
         if envelope.kind == Kind::Grant {
             self.status.recorded = Some(Recorded { reason: envelope.reason.clone(), generation: envelope.generation });
         }
-        self.status.ledger.sequence = i64::try_from(envelope.seq).unwrap_or(i64::MAX);
-        self.status.ledger.head = record.hash().to_string();
-        self.head = record.head();
+        self.known.head = record.head();
     }
 
     /// What is to be told next, where the access should be `open`, and something `carries` it or all of it is there; none
@@ -135,11 +82,11 @@ impl Account {
             return Some(unseen);
         }
         let told = self.status.recorded.as_ref();
-        let is_of_now = told.is_some_and(|told| told.generation == self.generation);
-        let of_spec = || self.actor.clone();
+        let is_of_now = told.is_some_and(|told| told.generation == self.known.generation);
+        let of_spec = || self.known.actor.clone();
         let (reason, actor) = if self.is_told(REMOVED) {
             return None;
-        } else if self.deleting {
+        } else if self.known.deleting {
             // A policy's stamp tells who changed a spec; who deletes, nobody notes.
             (!carries).then_some((REMOVED, Actor::Unknown))?
         } else if !open {
@@ -167,51 +114,35 @@ impl Account {
             EXPIRED => format!("{what} of {kind} {name} ended; it was until {until}"),
             _ => format!("{what} for {kind} {name} until {until}"),
         };
-        Draft {
-            kind: Kind::Grant,
-            uid: self.target.uid,
-            from: None,
-            to: (reason == REMOVED).then_some(State::Deleted),
-            reason: reason.to_owned(),
-            actor,
-            generation: self.generation,
-            operation: None,
-            details: json!({
-                MESSAGE: message,
-                "namespace": self.target.namespace,
-                "name": self.target.name,
-                "subject": {
-                    "kind": kind, "namespace": namespace, "name": name, "displayName": display_name, "email": email,
-                },
-                "gives": self.gives,
-                "expiresAt": until,
-                "grantedBy": self.actor,
-            }),
-        }
+        let details = json!({
+            MESSAGE: message,
+            "namespace": self.known.target.namespace,
+            "name": self.known.target.name,
+            "subject": {
+                "kind": kind, "namespace": namespace, "name": name, "displayName": display_name, "email": email,
+            },
+            "gives": self.gives,
+            "expiresAt": until,
+            "grantedBy": self.known.actor,
+        });
+        self.known.draft(Kind::Grant, reason, actor, reason == REMOVED, details)
     }
 
     /// The present as it is once the chain ends with `head`, where `told` is what was told last.
-    pub fn snapshot(&self, told: &str, head: Head, epoch: u64, now: Micros) -> Snapshot {
-        Snapshot {
-            target: self.target.clone(),
-            created_at: self.created_at,
-            observed_at: now,
-            generation: self.generation,
-            epoch,
-            head,
-            present: Present::Grant(ledger::Grant {
-                namespace: self.namespace.clone(),
-                subject: self.subject.clone(),
-                gives: self.gives.clone(),
-                expires_at: self.expires_at,
-                granted_by: self.actor.clone(),
-                access: match told {
-                    REMOVED => Access::Removed,
-                    EXPIRED => Access::Expired,
-                    _ => Access::Given,
-                },
-            }),
-        }
+    pub fn snapshot(&self, told: &str, head: Head, seal: Seal) -> Snapshot {
+        let grant = ledger::Grant {
+            namespace: self.namespace.clone(),
+            subject: self.subject.clone(),
+            gives: self.gives.clone(),
+            expires_at: self.expires_at,
+            granted_by: self.known.actor.clone(),
+            access: match told {
+                REMOVED => Access::Removed,
+                EXPIRED => Access::Expired,
+                _ => Access::Given,
+            },
+        };
+        self.known.snapshot(head, seal, Present::Grant(grant))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
         LedgerStatus,
         access_grant::{AccessGrantStatus, Recorded},
     },
-    chain::{Kept, SYNCED},
-    ledger::{LedgerError, visible},
+    chain::{Kept, Untold},
+    ledger::visible,
 };
 
 /// The longest message of a condition, in characters.
@@ -56,16 +56,10 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// What was recorded last is shown; how it stands now comes next.
-    pub fn ledger_ahead() -> Self {
-        let message = "the ledger had this already; what follows from it comes next".to_owned();
-        Self::Untold { reason: "LedgerAhead", message, is_stuck: false }
-    }
-
-    /// The ledger does not take how it stands now.
-    pub fn untold(error: &LedgerError) -> Self {
-        let message = "how the access stands is not shown until the ledger has it".to_owned();
-        Self::Untold { reason: error.reason(), message, is_stuck: matches!(error, LedgerError::Full { .. }) }
+    /// What was recorded last is shown; how it stands now comes next, or once the ledger takes it.
+    pub fn untold(why: Untold<'_>) -> Self {
+        let (reason, message, is_stuck) = why.words();
+        Self::Untold { reason, message, is_stuck }
     }
 
     /// In one word; where how it stands is not to be shown, by what was recorded last.
@@ -136,6 +130,8 @@ pub fn of(
         Standing::Untold { is_stuck, .. } => (false, !is_stuck, *is_stuck),
     };
     let (reason, message) = standing.words(grant);
+    // That is all the API keeps.
+    let whole_second = Time(Timestamp::from_second(now.as_second()).unwrap_or_default());
     let condition = |name: &str, is: bool, reason: &str, message: &str| {
         let status = if is { "True" } else { "False" };
         let old = before.conditions.iter().find(|old| old.type_ == name && old.status == status);
@@ -144,11 +140,7 @@ pub fn of(
             status: status.to_owned(),
             reason: reason.to_owned(),
             message: visible(message, MAX_MESSAGE),
-            // Whole seconds: that is all the API keeps.
-            last_transition_time: old.map_or_else(
-                || Time(Timestamp::from_second(now.as_second()).unwrap_or_default()),
-                |old| old.last_transition_time.clone(),
-            ),
+            last_transition_time: old.map_or(&whole_second, |old| &old.last_transition_time).clone(),
             observed_generation: Some(grant.generation),
         }
     };
@@ -157,10 +149,7 @@ pub fn of(
         condition("Reconciling", reconciling, reason, &message),
         condition("Stalled", stalled, reason, &message),
     ];
-    conditions.extend(match kept.words(before.ledger.pending.len()) {
-        Some((is, reason, message)) => Some(condition(SYNCED, is, reason, &message)),
-        None => before.conditions.iter().find(|old| old.type_ == SYNCED).cloned(),
-    });
+    conditions.extend(kept.condition(before.ledger.pending.len(), &before.conditions, grant.generation, &whole_second));
     AccessGrantStatus {
         observed_generation: grant.generation,
         phase: Some(standing.phase(before.recorded.as_ref()).to_owned()),

@@ -12,7 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::release::Content;
+use super::{LedgerStatus, release::Content};
 
 /// A release, and how it goes over a fleet.
 // In no category, as AccessGrants: `kubectl get berth` has to work for whoever may see services.
@@ -303,7 +303,7 @@ pub struct Approval {
     pub by: Option<String>,
 }
 
-/// What Berth sees of the rollout. Only Berth writes it; nothing depends on it.
+/// What Berth sees of the rollout. Only Berth writes it; which target gets what does not depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentStatus {
@@ -313,7 +313,7 @@ pub struct DeploymentStatus {
     /// Where the rollout is, for people: Progressing, AwaitingApproval, Soaking, Paused, Failed, RollingBack, RolledBack, Complete or Refused. Programs read the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The truth, as kstatus reads it. Ready: as desired. Reconciling: on the way. Stalled: it will not go on by itself. Progressing: as apps/v1 has it. Diverged: images were edited after the release. Conflict: another Deployment has its targets.
+    /// The truth, as kstatus reads it. Ready: as desired. Reconciling: on the way. Stalled: it will not go on by itself. Progressing: as apps/v1 has it. Diverged: images were edited after the release. Conflict: another Deployment has its targets. LedgerSynced: its records are in the ledger's home.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -354,6 +354,72 @@ pub struct DeploymentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub failures: Vec<TargetStatus>,
+    /// What the ledger was told last of the rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
+    /// The end of the rollout's chain in the ledger.
+    #[serde(default)]
+    pub ledger: LedgerStatus,
+}
+
+/// How far a rollout is, as far as the ledger was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    /// The revision that it is about.
+    #[serde(default)]
+    pub revision: String,
+    /// The `metadata.generation` that the last record answers to.
+    #[serde(default)]
+    pub generation: i64,
+    /// The phase that was recorded.
+    #[serde(default)]
+    pub phase: String,
+    /// Why it was that; Removed once the object's end is recorded.
+    #[serde(default)]
+    pub reason: String,
+    /// When the rollout began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<String>,
+    /// When it came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// Each wave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<RecordedWave>,
+    /// Where the outcomes of targets are more than one record holds: up to where they were told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+}
+
+/// How far a wave is, as far as the ledger was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedWave {
+    /// Name of the wave.
+    #[serde(default)]
+    pub name: String,
+    /// The phase that was recorded.
+    #[serde(default)]
+    pub phase: String,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<String>,
+    /// When it was through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+/// A place among the targets of which a record is to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cursor {
+    /// Fingerprint of what has happened: the place holds for that alone.
+    #[serde(default)]
+    pub turn: String,
+    /// Namespace and name of the last target that was told of.
+    #[serde(default)]
+    pub after: String,
 }
 
 /// How far a wave is.

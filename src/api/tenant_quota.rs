@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Quantity;
+use super::{LedgerStatus, Quantity};
 
 /// What one tenant organisation may have.
 // In no category, as grants are in none: those who edit services see no objects of the whole cluster.
@@ -111,6 +111,27 @@ pub struct TenantQuotaStatus {
     // Replaced whole: to note who set which of ten thousand fields would double them.
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub reservations: Vec<Reservation>,
+    /// What the ledger was told last of the quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
+    /// The end of the quota's chain in the ledger.
+    #[serde(default)]
+    pub ledger: LedgerStatus,
+}
+
+/// A record of the quota, by what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    /// LimitsSet, LimitsChanged, Exhausted, Relieved or Removed.
+    #[serde(default)]
+    pub reason: String,
+    /// The `metadata.generation` that it answers to.
+    #[serde(default)]
+    pub generation: i64,
+    /// Whether it is recorded that somebody waits.
+    #[serde(default)]
+    pub waits: bool,
 }
 
 /// What one service has reserved.

@@ -1,33 +1,42 @@
 //! The chain of one object: how its records are kept, shown, brought into agreement with the ledger, and ended.
 //!
 //! Every kind whose objects have a chain does it this way (docs/ledger.md, the seven rules): a pass decides what there is to
-//! tell, [`keep`]s it, and [`show`]s it by compare-and-set on the head of the chain; [`agree`] and [`settle`] are for where
-//! ledger and status differ; [`let_go`] stands between the last record and the release of the finalizer.
+//! tell, [`keep`]s it, and [`show`]s it by compare-and-set on the head of the chain; [`agree`] is for where ledger and status
+//! differ; [`let_go`] stands between the last record and the release of the finalizer. [`tell`] does all of it in
+//! this order, for a kind whose objects wait for no record.
 //!
 //! Owns: that order, and the only writes to a status that moves a head. Must never: decide what a record says, or know what a
 //! kind's children are.
 
 pub mod actor;
+mod calm;
 mod carried;
 mod disagree;
 mod ending;
 pub mod event;
 mod keep;
+mod known;
 mod record;
 mod show;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod synced;
+mod tell;
 mod told;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use calm::Calm;
 pub use carried::{SLOTS, read, slots_left};
 pub use ending::let_go;
 pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
+pub use known::{Known, Unaccountable};
 pub use record::{MESSAGE, detail, unseen};
-pub use show::{MANAGER, ShowError, hold, release, show, show_as_read};
+pub use show::{MANAGER, ShowError, hold, is_held, release, show, show_as_read};
 pub use synced::{Kept, SYNCED, is_unsynced};
+pub use tell::{Account, Said, StatusOf, Telling, Untold, tell};
 pub use told::Told;
 
 use crate::{
@@ -41,6 +50,9 @@ use crate::{
 pub trait Chained: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned {
     /// Its status.
     type Status: Serialize + Sync;
+
+    /// The fields of its status that are written with its chain, where somebody else writes the others; empty: all.
+    const OWNED: &'static [&'static str] = &[];
 
     /// Where the API server has those that are in this namespace; for a kind without namespaces, all.
     fn api(client: Client, namespace: &str) -> Api<Self>;
@@ -107,6 +119,12 @@ pub enum ChainError {
     /// What goes with the object has no other home yet: its finalizer stays.
     #[error(transparent)]
     Tombstone(#[from] TombstoneError),
+    /// There is nothing to be told of the object.
+    #[error(transparent)]
+    Unaccountable(#[from] Unaccountable),
+    /// This process is not, or not certainly, the leader any more.
+    #[error("this process is not the leader; it writes nothing")]
+    NotLeader,
     /// More steps than there can be.
     #[error("{0} takes more steps than there can be; this is a defect of Berth")]
     Endless(String),
@@ -119,6 +137,8 @@ impl ChainError {
             Self::Show(error) => error.reason(),
             Self::Ledger(error) => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
+            Self::Unaccountable(error) => error.reason(),
+            Self::NotLeader => "NotLeader",
             Self::Endless(_) => "Endless",
         }
     }

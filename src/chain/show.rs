@@ -72,7 +72,14 @@ pub async fn show<K: Chained>(
         // What goes from there is in the database; what somebody else has added is not.
         operations.push(json!({"op": "test", "path": "/status/ledger/pending", "value": carried}));
     }
-    operations.push(json!({"op": "replace", "path": "/status", "value": status}));
+    if K::OWNED.is_empty() {
+        operations.push(json!({"op": "replace", "path": "/status", "value": status}));
+    } else {
+        let whole = serde_json::to_value(status).map_err(|source| unusable(target, source))?;
+        let owned = K::OWNED.iter();
+        operations
+            .extend(owned.map(|name| json!({"op": "add", "path": format!("/status/{name}"), "value": whole[name]})));
+    }
     K::api(client.clone(), &target.namespace)
         .patch_status(&target.name, &how(), &json_patch(operations.into(), &target.to_string())?)
         .await
@@ -95,6 +102,11 @@ where
     ]);
     let patch = json_patch(operations, &subject)?;
     api.patch_status(&name, &how(), &patch).await.map_err(|source| error(subject, source))
+}
+
+/// Whether the finalizer is on.
+pub fn is_held<K: Resource>(object: &K) -> bool {
+    object.meta().finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Puts the finalizer on, if the object is still as it was read.
@@ -138,10 +150,11 @@ fn how() -> PatchParams {
 }
 
 fn json_patch(operations: serde_json::Value, subject: &str) -> Result<Patch<()>, ShowError> {
-    serde_json::from_value(operations).map(Patch::Json).map_err(|source| ShowError::Api {
-        subject: subject.to_owned(),
-        source: Box::new(kube::Error::SerdeError(source)),
-    })
+    serde_json::from_value(operations).map(Patch::Json).map_err(|source| unusable(subject, source))
+}
+
+fn unusable(subject: impl ToString, source: serde_json::Error) -> ShowError {
+    ShowError::Api { subject: subject.to_string(), source: Box::new(kube::Error::SerdeError(source)) }
 }
 
 fn error(subject: String, source: kube::Error) -> ShowError {

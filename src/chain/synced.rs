@@ -2,9 +2,12 @@
 //!
 //! Owns: its words. Must never: say that the database has what it may lack.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::ledger::{Backend, LedgerError};
+use crate::ledger::{Backend, LedgerError, visible};
+
+/// The longest message of a condition, in characters.
+const MAX_MESSAGE: usize = 1_024;
 
 /// The condition's type.
 pub const SYNCED: &str = "LedgerSynced";
@@ -45,6 +48,22 @@ impl Kept<'_> {
             }
             Self::Not(error) => Some((false, error.reason(), error.to_string())),
         }
+    }
+
+    /// The condition in a status that carries so many records, where `before` were its conditions; none where it has none yet.
+    pub fn condition(self, carried: usize, before: &[Condition], generation: i64, now: &Time) -> Option<Condition> {
+        let old = before.iter().find(|old| old.type_ == SYNCED);
+        let Some((is, reason, message)) = self.words(carried) else { return old.cloned() };
+        let status = if is { "True" } else { "False" };
+        let since = old.filter(|old| old.status == status).map_or(now, |old| &old.last_transition_time);
+        Some(Condition {
+            type_: SYNCED.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: visible(&message, MAX_MESSAGE),
+            last_transition_time: since.clone(),
+            observed_generation: Some(generation),
+        })
     }
 
     /// `status.ledger.backend` from here on, where it was `before`.

@@ -76,6 +76,8 @@ impl Told {
                 fingerprint(&(snapshot.generation, &service.replicas_seen, &service.namespace.labels))
             }
             Present::Grant(grant) => fingerprint(&(snapshot.generation, grant.access, &grant.namespace.labels)),
+            Present::Rollout(rollout) => fingerprint(&(snapshot.generation, rollout)),
+            Present::Quota(quota) => fingerprint(&(snapshot.generation, quota)),
         }
     }
 

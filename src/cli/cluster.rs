@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Failure;
 use crate::{
-    api::{AccessGrant, TenantContainer},
+    api::{AccessGrant, Deployment, TenantContainer, TenantQuota},
     chain::{self, Chained},
     ledger::{ChainId, Head, Record, Shown, Stored, StoredHead, verify::Carried},
     tombstone::{self, Stone},
@@ -26,6 +26,8 @@ pub(super) async fn shown(namespace: &str) -> Result<Shown, Failure> {
     let mut shown = Shown::default();
     take_all::<TenantContainer>(&mut shown, cluster, &client).await.map_err(failed("TenantContainers"))?;
     take_all::<AccessGrant>(&mut shown, cluster, &client).await.map_err(failed("AccessGrants"))?;
+    take_all::<Deployment>(&mut shown, cluster, &client).await.map_err(failed("Deployments"))?;
+    take_all::<TenantQuota>(&mut shown, cluster, &client).await.map_err(failed("TenantQuotas"))?;
     let stones = tombstone::all(&client, namespace).await;
     for map in stones.map_err(|error| Failure::Cluster { doing: "tombstones", why: error.to_string() })? {
         match Stone::decode(&map) {

@@ -2,20 +2,18 @@
 //!
 //! Owns: those types. Must never: do anything with them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use kube::Client;
 use kube_runtime::events::Recorder;
+use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::rollout::Damaged;
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::ShowError,
-    ledger::Micros,
+    chain::{Calm, ChainError, Keeper, Told},
+    ledger::{Ledger, Micros},
     tenant::{cache::Cache, view::NamespaceView},
 };
 
@@ -34,35 +32,30 @@ pub struct Context {
     pub namespaces: Cache<NamespaceView>,
     /// When the status of each was written last.
     pub calm: Calm,
+    /// When the ledger was told of each last.
+    pub present: Calm,
+    /// Uid of the namespace `kube-system`.
+    pub cluster: Uuid,
+    /// Berth's own namespace, where tombstones are.
+    pub home: String,
+    /// Moves whenever a tombstone was written: somebody has to look after it.
+    pub tombstones: watch::Sender<u64>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// What it was told last of each rollout: to tell it of changes only.
+    pub told: Told,
+    /// The epoch of the leadership under which this process may write now; none after its local deadline.
+    pub epoch: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// Events.
     pub recorder: Recorder,
     /// The time.
     pub clock: Box<dyn Fn() -> Micros + Send + Sync>,
 }
 
-/// How long a status that differs from the one before only in what it counts is not worth another write, in microseconds.
-const CALM: i64 = 1_000_000;
-
-/// When this process wrote each rollout's status last, by uid. What it forgets costs a write.
-#[derive(Default)]
-pub struct Calm(Mutex<HashMap<String, Micros>>);
-
-impl Calm {
-    /// How long a mere count has to wait yet, in microseconds; none where it has not.
-    pub(super) fn left(&self, uid: &str, now: Micros) -> Option<i64> {
-        let last = *self.locked().get(uid)?;
-        // Not where a clock was set back.
-        Some(last.0 + CALM - now.0).filter(|left| (1..=CALM).contains(left))
-    }
-
-    pub(super) fn wrote(&self, uid: &str, now: Micros) {
-        let mut all = self.locked();
-        all.retain(|_, at| at.0 + CALM > now.0);
-        all.insert(uid.to_owned(), now);
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashMap<String, Micros>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Context {
+    /// What the chains of rollouts are kept and shown with.
+    pub(super) fn keeper(&self) -> Keeper<'_> {
+        Keeper { client: &self.client, home: &self.home, ledger: &self.ledger, told: &self.told }
     }
 }
 
@@ -77,9 +70,9 @@ pub enum PassError {
         /// What the API server or the connection said.
         source: Box<kube::Error>,
     },
-    /// The rollout's own status could not be written.
-    #[error(transparent)]
-    Show(#[from] ShowError),
+    /// Its chain could not be brought further; targets get what they are to have, but nothing new is shown.
+    #[error("how the rollout stands is not shown")]
+    Chain(#[from] ChainError),
     /// The API server left out what it always sets.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -90,7 +83,7 @@ impl PassError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Release { .. } => "ReleaseNotWritten",
-            Self::Show(error) => error.reason(),
+            Self::Chain(error) => error.reason(),
             Self::Damaged(_) => "MetadataDamaged",
         }
     }
@@ -101,6 +94,8 @@ impl PassError {
 pub struct Done {
     /// Requests to the API server that wrote.
     pub writes: u32,
+    /// Records that were kept.
+    pub records: u32,
     /// When to look again.
     pub look_again: Duration,
 }

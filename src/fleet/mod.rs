@@ -6,19 +6,23 @@
 //! Owns: which targets there are, which gets the release when, and one pass that makes it so.
 //! Must never: depend on a rollout's status; write anything of a target but `spec.release`.
 
+mod chained;
 mod context;
 pub mod names;
+pub mod outcome;
 mod pass;
 pub mod plan;
+pub mod record;
 pub mod rollout;
 pub mod select;
 pub mod stage;
 pub mod status;
 pub mod target;
+mod tell;
 pub mod waves;
 
 #[cfg(test)]
 mod tests;
 
-pub use context::{Calm, Context, Done, PassError, Rollouts};
+pub use context::{Context, Done, PassError, Rollouts};
 pub use pass::pass;

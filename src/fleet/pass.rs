@@ -1,6 +1,6 @@
 //! One pass over one rollout: targets get what the plan says, then the status says what was seen.
 //!
-//! Owns: the order, and every write. Must never: decide who gets what; write a release over a target that is not as it
+//! Owns: the order, and every write to a target. Must never: decide who gets what; write a release over a target that is not as it
 //! was seen.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -13,20 +13,23 @@ use kube::{
 };
 use kube_runtime::reflector::ObjectRef;
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     context::{Context, Done, PassError},
     names,
-    plan::{self, Effect, Sight},
-    rollout::{self, Rollout},
+    outcome::outcomes,
+    plan::{self, Course, Effect, Sight},
+    record::{Account, Seen},
+    rollout,
     select::{self, Conflict, Labels, Reach},
-    status::{self, News},
+    status,
     target::{self, Target},
+    tell::Tale,
 };
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::{event, show_as_read},
+    chain::{self, ChainError, Telling},
 };
 
 /// How often a rollout is looked at when nothing happens: a safety net, which writes nothing.
@@ -42,21 +45,34 @@ const CONCURRENCY: usize = 8;
 pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassError> {
     // The cache may be behind our own last write; what we wrote is not.
     let object = context.rollouts.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
-    if object.metadata.deletion_timestamp.is_some() {
+    let is_deleted = object.metadata.deletion_timestamp.is_some();
+    if is_deleted && !chain::is_held(&*object) {
         return Ok(Done { look_again: RESYNC, ..Done::default() });
     }
     let rollout = rollout::read(&object)?;
+    let mut done = Done::default();
+    // Without the finalizer a rollout would be gone before its end is recorded. The API server adds it at creation.
+    let object = if chain::is_held(&*object) {
+        object
+    } else {
+        done.writes += 1;
+        context.rollouts.wrote(chain::hold(&context.client, &*object).await.map_err(ChainError::from)?)
+    };
     let (mut targets, mut conflict) = observe(context, &object);
     let now = (context.clock)();
     let none = BTreeMap::new();
     let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused: &none, now };
     let mut plan = plan::plan(sight);
+    if is_deleted {
+        // What targets have, they keep.
+        plan.effects.clear();
+    }
     let changes = !plan.effects.is_empty();
     let carried_out = carry_out(context, std::mem::take(&mut plan.effects)).await;
     if changes {
         (targets, conflict) = observe(context, &object);
     }
-    let mut done = Done { writes: carried_out.writes, ..Done::default() };
+    done.writes += carried_out.writes;
     let refused = &carried_out.refused;
     let sight = Sight { rollout: &rollout, targets: &targets, conflict: conflict.as_ref(), refused, now };
     if changes {
@@ -65,18 +81,24 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     }
     let before = object.status.clone().unwrap_or_default();
     let shown = status::of(&before, &sight, &plan);
-    let news = status::news(&before, &shown);
-    // Here, between what was done and the status that shows it, is the place of the rollout's records in the ledger: `news`
-    // holds what a record is about, and no status is shown before its record is durable.
-    let mut calm = context.calm.left(&rollout.uid, now).filter(|_| status::is_mere_count(&before, &shown));
-    if shown == before {
-        calm = None;
-    } else if calm.is_none() {
-        let rollouts = Api::namespaced(context.client.clone(), &rollout.namespace);
-        context.rollouts.wrote(show_as_read(&rollouts, &*object, &shown).await?);
-        context.calm.wrote(&rollout.uid, now);
-        done.writes += 1;
-        tell(context, &rollout, &object, news);
+    // Between what was done and the status that shows it: no status is shown before its record is durable.
+    let account = Account::read(&object, &rollout, context.cluster).map_err(ChainError::from)?;
+    let is_back = plan.course != Course::Forward;
+    let seen = Seen { shown, outcomes: outcomes(&sight, &plan), is_back, now };
+    let telling = Telling {
+        keeper: context.keeper(),
+        cluster: context.cluster,
+        epoch: &context.epoch,
+        tombstones: &context.tombstones,
+        now,
+    };
+    let tale = Tale { context, rollout: &rollout, account, seen };
+    // Boxed: it is much of a pass.
+    let said = Box::pin(chain::tell(telling, Arc::clone(&object), tale)).await?;
+    done.writes += said.writes;
+    done.records += said.records;
+    if said.records > 0 {
+        context.present.wrote(&rollout.uid, now);
     }
     if let Some(error) = carried_out.failed {
         return Err(error);
@@ -84,7 +106,10 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     let wait = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap_or(0)) + Duration::from_millis(1);
     done.look_again = [
         plan.look_again.map(|at| wait(at.0 - now.0)),
-        calm.map(wait),
+        // What was not worth a write, or a word to the ledger, is so by then.
+        context.calm.left(&rollout.uid, now).filter(|_| said.writes == 0).map(wait),
+        context.present.left(&rollout.uid, now).map(wait),
+        said.more.then_some(AGAIN),
         (!plan.effects.is_empty()).then_some(AGAIN),
         (!refused.is_empty()).then_some(REFUSED),
         Some(RESYNC),
@@ -169,17 +194,4 @@ async fn give(context: &Context, effect: &Effect) -> Result<TenantContainer, kub
 /// Whether the API server says that it will not take it, rather than that it could not.
 fn is_refusal(status: &Status) -> bool {
     matches!(status.code, 400 | 403 | 422)
-}
-
-/// A line in the log and an Event for each piece of news.
-fn tell(context: &Context, rollout: &Rollout, object: &Deployment, news: Vec<News>) {
-    let Rollout { namespace, name, uid, revision, .. } = rollout;
-    for News { warning, reason, message } in news {
-        if warning {
-            warn!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
-        } else {
-            info!(%uid, %namespace, %name, revision, reason, "rollout: {message}");
-        }
-        event::publish(&context.recorder, object.object_ref(&()), warning, &reason, &message);
-    }
 }

@@ -1,6 +1,6 @@
 //! The status of a rollout, made from what was decided and seen: phase for people, conditions as the truth.
 //!
-//! Owns: every field of the status, and the sentences. Must never: say what the targets do not show.
+//! Owns: every field of the status but the place in the chain, and the sentences. Must never: say what the targets do not show.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     api::{
-        deployment::{DeploymentStatus, TargetStatus, WaveStatus},
+        deployment::{DeploymentStatus, Recorded, TargetStatus, WaveStatus},
         release::Step,
     },
+    chain::{SYNCED, Untold},
     ledger::{Micros, visible},
 };
 
@@ -241,6 +242,9 @@ pub fn of(before: &DeploymentStatus, sight: &Sight<'_>, plan: &Plan) -> Deployme
         skipped: count(|stage| matches!(stage, Stage::Skipped)),
         waves: waves.collect(),
         failures: failures(sight, plan),
+        // The chain's.
+        recorded: before.recorded.clone(),
+        ledger: before.ledger.clone(),
     }
 }
 
@@ -317,12 +321,77 @@ fn conditions(before: &DeploymentStatus, sight: &Sight<'_>, plan: &Plan, standin
     made.collect()
 }
 
+/// What is shown instead of `shown` where the ledger does not have that yet: what is counted, and the phases of `before`.
+pub fn untold(before: &DeploymentStatus, shown: &DeploymentStatus, why: Untold<'_>, now: Micros) -> DeploymentStatus {
+    let (reason, message, is_stuck) = why.words();
+    let of_ledger = |one: &Condition| one.type_ == SYNCED;
+    let condition = |one: &Condition| {
+        let status = match one.type_.as_str() {
+            "Ready" => "False",
+            "Reconciling" if is_stuck => "False",
+            "Reconciling" => "True",
+            "Stalled" if is_stuck => "True",
+            "Stalled" => "False",
+            _ => return one.clone(),
+        };
+        let old = before.conditions.iter().find(|old| old.type_ == one.type_ && old.status == status);
+        Condition {
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: visible(&message, MAX_MESSAGE),
+            last_transition_time: old.map_or_else(|| whole_second(now), |old| old.last_transition_time.clone()),
+            ..one.clone()
+        }
+    };
+    let is_ahead = matches!(why, Untold::Ahead);
+    let conditions: Vec<Condition> = match (before.conditions.iter().any(|one| !of_ledger(one)), is_ahead) {
+        (true, true) => before.conditions.iter().filter(|one| !of_ledger(one)).cloned().collect(),
+        (true, false) => before.conditions.iter().filter(|one| !of_ledger(one)).map(condition).collect(),
+        (false, _) => shown.conditions.iter().map(condition).collect(),
+    };
+    DeploymentStatus {
+        // Else the next pass would not know that there was something which nobody saw.
+        observed_generation: if is_ahead { shown.observed_generation } else { before.observed_generation },
+        phase: before.phase.clone(),
+        conditions,
+        revision: before.revision.clone(),
+        wave: before.wave.clone(),
+        waves: before.waves.clone(),
+        ..shown.clone()
+    }
+}
+
+/// A status that shows what was recorded, as far as [`news`] looks.
+pub fn as_recorded(told: &Recorded) -> DeploymentStatus {
+    let waves = told.waves.iter().map(|wave| WaveStatus {
+        name: wave.name.clone(),
+        phase: wave.phase.clone(),
+        ..WaveStatus::default()
+    });
+    DeploymentStatus {
+        revision: Some(told.revision.clone()),
+        phase: Some(told.phase.clone()),
+        conditions: vec![Condition {
+            type_: "Ready".to_owned(),
+            status: String::new(),
+            reason: told.reason.clone(),
+            message: String::new(),
+            last_transition_time: whole_second(Micros(0)),
+            observed_generation: None,
+        }],
+        waves: waves.collect(),
+        diverged: i32::MAX,
+        ..DeploymentStatus::default()
+    }
+}
+
 /// Whole seconds: that is all the API keeps.
-fn whole_second(now: Micros) -> Time {
+pub fn whole_second(now: Micros) -> Time {
     Time(jiff::Timestamp::from_second(now.0.div_euclid(1_000_000)).unwrap_or_default())
 }
 
-/// Whether one status differs from the other in nothing but what it counts: another one follows soon, and says it all.
+/// Whether one status differs from the other in nothing but what it counts: another one follows soon, and says it all. Never
+/// where the chain has moved.
 pub fn is_mere_count(before: &DeploymentStatus, after: &DeploymentStatus) -> bool {
     let essence = |status: &DeploymentStatus| {
         let conditions = status.conditions.iter();
@@ -335,6 +404,7 @@ pub fn is_mere_count(before: &DeploymentStatus, after: &DeploymentStatus) -> boo
             status.diverged,
             conditions.map(|one| (one.type_.clone(), one.status.clone(), one.reason.clone())).collect::<Vec<_>>(),
             status.waves.iter().map(|wave| wave.phase.clone()).collect::<Vec<_>>(),
+            status.ledger.clone(),
         )
     };
     essence(before) == essence(after)

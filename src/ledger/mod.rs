@@ -16,6 +16,7 @@ mod reader;
 mod record;
 mod remote;
 mod replay;
+mod rollout;
 #[cfg(test)]
 pub(crate) mod samples;
 mod shared;
@@ -39,7 +40,8 @@ pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
 pub use replay::{Replayed, once as replay_once};
+pub use rollout::{Counts, Part, Rollout, Scope};
 pub use shared::Counters;
-pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Replica, Service, Snapshot, Subject};
+pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Quota, Replica, Service, Snapshot, Subject};
 pub use spool::ShownMark;
 pub use view::{ChainId, Found, Moment, Stored, StoredHead};

@@ -183,7 +183,7 @@ impl Snapshot {
     pub(crate) fn service(&mut self) -> &mut Service {
         match &mut self.present {
             Present::Service(service) => service,
-            Present::Grant(_) => panic!("a grant"),
+            Present::Grant(_) | Present::Rollout(_) | Present::Quota(_) => panic!("another kind's"),
         }
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     entry::Target,
     record::{Actor, Head, Micros},
+    rollout::Rollout,
 };
 use crate::lifecycle::State;
 
@@ -41,22 +42,31 @@ pub enum Present {
     Service(Service),
     /// An AccessGrant.
     Grant(Grant),
+    /// A Deployment.
+    Rollout(Rollout),
+    /// A TenantQuota.
+    Quota(Quota),
 }
 
-/// The key of a grant's present in JSON. A service's stands without one, as it did when there was no other kind: journals
-/// are read by later releases.
+/// The keys of presents in JSON. A service's stands without one, as it did when there was no other kind: journals are read by
+/// later releases.
 const GRANT: &str = "grant";
+const ROLLOUT: &str = "rollout";
+const QUOTA: &str = "quota";
 
 impl Serialize for Present {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = match self {
+            Self::Service(service) => return service.serialize(serializer),
+            Self::Grant(_) | Self::Rollout(_) | Self::Quota(_) => serializer.serialize_map(Some(1))?,
+        };
         match self {
-            Self::Service(service) => service.serialize(serializer),
-            Self::Grant(grant) => {
-                let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry(GRANT, grant)?;
-                map.end()
-            }
+            Self::Service(_) => {}
+            Self::Grant(grant) => map.serialize_entry(GRANT, grant)?,
+            Self::Rollout(rollout) => map.serialize_entry(ROLLOUT, rollout)?,
+            Self::Quota(quota) => map.serialize_entry(QUOTA, quota)?,
         }
+        map.end()
     }
 }
 
@@ -76,9 +86,14 @@ impl<'de> Deserialize<'de> for Snapshot {
         let Parts { target, created_at, observed_at, generation, epoch, head, mut rest } =
             Parts::deserialize(deserializer)?;
         // Not by trying one after the other: what is wrong with a part is to be said.
-        let present = match rest.remove(GRANT) {
-            Some(grant) => serde_json::from_value(grant).map(Present::Grant),
-            None => serde_json::from_value(Value::Object(rest)).map(Present::Service),
+        let present = if let Some(grant) = rest.remove(GRANT) {
+            serde_json::from_value(grant).map(Present::Grant)
+        } else if let Some(rollout) = rest.remove(ROLLOUT) {
+            serde_json::from_value(rollout).map(Present::Rollout)
+        } else if let Some(quota) = rest.remove(QUOTA) {
+            serde_json::from_value(quota).map(Present::Quota)
+        } else {
+            serde_json::from_value(Value::Object(rest)).map(Present::Service)
         };
         let present = present.map_err(D::Error::custom)?;
         Ok(Self { target, created_at, observed_at, generation, epoch, head, present })
@@ -91,6 +106,8 @@ impl Snapshot {
         match &self.present {
             Present::Service(service) => service.state,
             Present::Grant(grant) => (grant.access == Access::Removed).then_some(State::Deleted),
+            Present::Rollout(rollout) => rollout.removed.then_some(State::Deleted),
+            Present::Quota(quota) => quota.removed.then_some(State::Deleted),
         }
     }
 
@@ -101,7 +118,7 @@ impl Snapshot {
             Present::Service(present) => {
                 Some(Snapshot { target, created_at, observed_at, generation, epoch, head, present })
             }
-            Present::Grant(_) => None,
+            Present::Grant(_) | Present::Rollout(_) | Present::Quota(_) => None,
         }
     }
 }
@@ -211,6 +228,24 @@ impl Access {
             Self::Removed => "removed",
         }
     }
+}
+
+/// What an organisation may have, and what it has reserved: one row of `tenant_quota`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Quota {
+    /// The organisation.
+    pub tenant_org: String,
+    /// The most of each, where it is limited: containers, replicas, cpu (thousandths of a core), memory, disk (bytes), gpu,
+    /// vectors.
+    pub limits: BTreeMap<String, i64>,
+    /// What is reserved of each.
+    pub used: BTreeMap<String, i64>,
+    /// Services that wait for room.
+    pub waiting: i64,
+    /// Who set the limits as they stand.
+    pub set_by: Actor,
+    /// Its object was deleted.
+    pub removed: bool,
 }
 
 /// A namespace, as the table `namespaces` holds it.

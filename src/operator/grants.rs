@@ -193,7 +193,7 @@ impl Passes for Worker {
     fn is_ordinary(failure: &PassError) -> bool {
         matches!(
             failure,
-            PassError::NotLeader | PassError::Chain(ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)))
+            PassError::Chain(ChainError::NotLeader | ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)))
         )
     }
 }

@@ -295,6 +295,11 @@ impl Operator {
             touched: Arc::clone(&touched),
             pod: self.config.pod.clone(),
             metrics: Arc::clone(&self.metrics),
+            cluster: self.cluster,
+            home: self.config.namespace.clone(),
+            tombstones: tombstones.clone(),
+            ledger: ledger.clone(),
+            leadership: leadership.clone(),
         };
         let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
         let shares = Arc::new(Shares::default());

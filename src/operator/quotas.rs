@@ -22,7 +22,8 @@ use tracing::{debug, info, warn};
 use super::{Worker, dice, explain, fence, metrics::controller::TENANT_QUOTA as CONTROLLER, retry::Retries, watch};
 use crate::{
     api::{TenantContainer, TenantQuota},
-    quota::{QuotaError, desk::Place},
+    chain::{ChainError, Keeper, Said, ShowError, Telling, Told},
+    quota::{self, Pace, QuotaError, desk::Place},
     tenant::{Quotas, Tenants},
 };
 
@@ -48,6 +49,20 @@ pub(super) struct Around {
 struct Rounds {
     worker: Arc<Worker>,
     retries: Retries<ObjectRef<TenantQuota>>,
+    /// What the ledger was told of quotas.
+    told: Told,
+    pace: Pace,
+}
+
+/// Why a round, or what there is to tell of its quota, has to come again.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    /// The round.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
+    /// Its record. What is reserved does not wait for that.
+    #[error("what has become of the quota is not recorded yet")]
+    Chain(#[from] ChainError),
 }
 
 /// Works until it is dropped.
@@ -64,10 +79,12 @@ pub(super) async fn run(around: Around) {
             }
         })
     };
-    let rounds = Arc::new(Rounds { worker, retries: Retries::default() });
+    let doubtful = watch::doubtful(&worker.context.ledger, worker.context.quotas.clone());
+    let triggers = stream::select_all([received(rung).boxed(), doubtful.boxed()]);
+    let rounds = Arc::new(Rounds { worker, retries: Retries::default(), told: Told::default(), pace: Pace::default() });
     let work = Controller::for_shared_stream(main, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(received(rung))
+        .reconcile_on(triggers)
         .run(Rounds::reconcile, Rounds::on_error, rounds)
         .for_each(|result| {
             if let Err(error) = result {
@@ -128,29 +145,61 @@ async fn without_definition(client: Client, quotas: Quotas) {
 }
 
 impl Rounds {
-    async fn reconcile(object: Arc<TenantQuota>, rounds: Arc<Self>) -> Result<Action, QuotaError> {
+    async fn reconcile(object: Arc<TenantQuota>, rounds: Arc<Self>) -> Result<Action, RoundError> {
         let worker = &rounds.worker;
         // Absence counts only after a complete list, and who is older than whom as well.
         worker.synced().await;
         let began = Instant::now();
         worker.metrics.began(CONTROLLER);
-        let outcome = Box::pin(worker.context.desk.round(&worker.context, &object.spec.tenant_org)).await;
-        let result = outcome.as_ref().map(|writes| (*writes, 0)).map_err(reason);
+        let outcome = Box::pin(rounds.round(&object)).await;
+        let result = outcome.as_ref().map(|said| (said.writes, said.records)).map_err(reason);
         worker.metrics.ended(CONTROLLER, began.elapsed(), result);
-        if outcome? > 0 {
-            info!(quota = object.name_any(), "a round was held: reservations, or who waits, have changed");
-        }
+        outcome?;
         let about = ObjectRef::from_obj(&*object);
         rounds.retries.succeeded(&about);
         let newest = worker.context.quotas.get(&about);
         let waiting = newest.and_then(|quota| Some(quota.status.as_ref()?.waiting)).unwrap_or(0);
-        Ok(Action::requeue(if waiting > 0 { WAITING } else { super::RESYNC }))
+        let now = (worker.context.clock)();
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        let told = [rounds.pace.present.left(uid, now), rounds.pace.waiting.left(uid, now)];
+        let told = told.into_iter().flatten().map(|left| Duration::from_micros(left.unsigned_abs() + 1_000));
+        let round = if waiting > 0 { WAITING } else { super::RESYNC };
+        Ok(Action::requeue(told.fold(round, Duration::min)))
     }
 
-    fn on_error(object: Arc<TenantQuota>, error: &QuotaError, rounds: Arc<Self>) -> Action {
+    /// A round, and after it what there is to tell.
+    async fn round(&self, object: &TenantQuota) -> Result<Said, RoundError> {
+        let context = &self.worker.context;
+        let writes = context.desk.round(context, &object.spec.tenant_org).await?;
+        if writes > 0 {
+            info!(quota = object.name_any(), "a round was held: reservations, or who waits, have changed");
+        }
+        let Some(newest) = context.quotas.get(&ObjectRef::from_obj(object)) else {
+            return Ok(Said { writes, ..Said::default() });
+        };
+        let telling = Telling {
+            keeper: Keeper { client: &context.client, home: &context.home, ledger: &context.ledger, told: &self.told },
+            cluster: context.cluster,
+            epoch: &context.epoch,
+            tombstones: &context.tombstones,
+            now: (context.clock)(),
+        };
+        let wrote = |quota| context.quotas.wrote(quota);
+        let said = quota::tell(telling, newest, &self.pace, &wrote).await?;
+        Ok(Said { writes: said.writes + writes, ..said })
+    }
+
+    fn on_error(object: Arc<TenantQuota>, error: &RoundError, rounds: Arc<Self>) -> Action {
         let wait = rounds.retries.failed(ObjectRef::from_obj(&*object), dice());
         let (quota, reason, why) = (object.name_any(), reason(error), explain(error));
-        if matches!(error, QuotaError::Overtaken(_) | QuotaError::NotLeader) || fence::is_fenced(error) {
+        let is_ordinary = matches!(
+            error,
+            RoundError::Quota(QuotaError::Overtaken(_) | QuotaError::NotLeader)
+                | RoundError::Chain(
+                    ChainError::NotLeader | ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_))
+                )
+        );
+        if is_ordinary || fence::is_fenced(error) {
             debug!(quota, reason, error = why, ?wait, "a round again");
         } else {
             warn!(quota, reason, error = why, ?wait, "a round failed; trying again");
@@ -160,10 +209,11 @@ impl Rounds {
 }
 
 /// One CamelCase word: metric label.
-const fn reason(error: &QuotaError) -> &'static str {
+const fn reason(error: &RoundError) -> &'static str {
     match error {
-        QuotaError::Overtaken(_) => "Overtaken",
-        QuotaError::NotLeader => "NotLeader",
-        QuotaError::Api { .. } => "QuotaNotAsked",
+        RoundError::Quota(QuotaError::Overtaken(_)) => "Overtaken",
+        RoundError::Quota(QuotaError::NotLeader) => "NotLeader",
+        RoundError::Quota(QuotaError::Api { .. }) => "QuotaNotAsked",
+        RoundError::Chain(error) => error.reason(),
     }
 }

@@ -17,18 +17,20 @@ use kube_runtime::{
     reflector::{ObjectRef, Store},
     watcher::Event,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as signal};
+use uuid::Uuid;
 
 use super::{
     frame::{self, Passes, Turn},
+    leader::Leadership,
     metrics::{Metrics, controller::DEPLOYMENT},
     watch,
 };
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::ShowError,
-    fleet::{self, Calm, Context, PassError, select::Reach},
-    ledger::Micros,
+    chain::{Calm, ChainError, ShowError, Told},
+    fleet::{self, Context, PassError, select::Reach},
+    ledger::{Ledger, Micros},
     tenant::{cache::Cache, view::NamespaceView},
 };
 
@@ -44,6 +46,11 @@ pub(super) struct Around {
     pub(super) touched: Arc<Touched>,
     pub(super) pod: String,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) cluster: Uuid,
+    pub(super) home: String,
+    pub(super) tombstones: signal::Sender<u64>,
+    pub(super) ledger: Ledger,
+    pub(super) leadership: Leadership,
 }
 
 /// Services of which something was heard since rollouts looked last.
@@ -85,7 +92,8 @@ impl Touched {
 
 /// Works until it is dropped.
 pub(super) async fn run(around: Around) {
-    let Around { watching, writing, tenants, namespaces, touched, pod, metrics } = around;
+    let Around { watching, writing, tenants, namespaces, touched, pod, metrics, .. } = around;
+    let Around { cluster, home, tombstones, ledger, leadership, .. } = around;
     let (rollouts, writer) = watch::cache();
     let store = writer.as_reader();
     let main = {
@@ -97,17 +105,25 @@ pub(super) async fn run(around: Around) {
         })
     };
     let reporter = Reporter { controller: "berth.dev/deployment".into(), instance: Some(pod) };
+    let doubtful = watch::doubtful(&ledger, rollouts.clone());
     let fleet = Arc::new(Fleet(Context {
         recorder: Recorder::new(writing.clone(), reporter),
         client: writing,
         rollouts,
         tenants,
         namespaces,
-        calm: Calm::default(),
+        calm: Calm::of_status(),
+        present: Calm::of_present(),
+        cluster,
+        home,
+        tombstones,
+        ledger,
+        told: Told::default(),
+        epoch: Box::new(move || leadership.epoch()),
         clock: Box::new(|| Micros(Timestamp::now().as_microsecond())),
     }));
-    let triggers = concerned(Arc::clone(&fleet), touched);
-    frame::run(fleet, metrics, main, store, triggers.boxed()).await;
+    let triggers = stream::select_all([concerned(Arc::clone(&fleet), touched).boxed(), doubtful.boxed()]);
+    frame::run(fleet, metrics, main, store, triggers).await;
 }
 
 /// Whether other rollouts may have targets, or lose them, by what has happened to this one.
@@ -162,9 +178,8 @@ impl Passes for Fleet {
     }
 
     async fn pass(&self, object: &Deployment) -> Result<Turn, PassError> {
-        let fleet::Done { writes, look_again } = fleet::pass(&self.0, object).await?;
-        // A rollout has no records yet.
-        Ok(Turn { writes, records: 0, look_again })
+        let fleet::Done { writes, records, look_again } = fleet::pass(&self.0, object).await?;
+        Ok(Turn { writes, records, look_again })
     }
 
     fn reason(failure: &PassError) -> &'static str {
@@ -172,6 +187,9 @@ impl Passes for Fleet {
     }
 
     fn is_ordinary(failure: &PassError) -> bool {
-        matches!(failure, PassError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)))
+        matches!(
+            failure,
+            PassError::Chain(ChainError::NotLeader | ChainError::Show(ShowError::Overtaken(_) | ShowError::Gone(_)))
+        )
     }
 }

@@ -34,6 +34,19 @@ impl Dimension {
     pub const ALL: [Self; 7] =
         [Self::Containers, Self::Replicas, Self::Cpu, Self::Memory, Self::Disk, Self::Gpu, Self::Vectors];
 
+    /// The word for it in specs, records and columns.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Containers => "containers",
+            Self::Replicas => "replicas",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Gpu => "gpu",
+            Self::Vectors => "vectors",
+        }
+    }
+
     /// An amount of it in words: `2 cpu`, `1 container`.
     pub fn words(self, amount: i64) -> String {
         let noun = match (self, amount) {

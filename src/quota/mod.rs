@@ -9,7 +9,9 @@
 pub mod admit;
 pub mod amounts;
 pub mod desk;
+pub mod record;
 pub mod status;
+mod tell;
 
 #[cfg(test)]
 mod tests;
@@ -17,3 +19,4 @@ mod tests;
 pub use admit::{Demand, Held, Reservations};
 pub use amounts::{Amounts, Dimension};
 pub use desk::{Answer, Desk, Ground, QuotaError};
+pub use tell::{Pace, tell};

@@ -1,6 +1,6 @@
 //! The status of a quota, made from what was decided.
 //!
-//! Owns: every field of it, both ways. Must never: decide.
+//! Owns: every field of it but the place in the chain, both ways. Must never: decide.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -75,6 +75,9 @@ pub fn of(quota: &TenantQuota, round: &Round, epoch: u64, now: Micros) -> Tenant
         used: QuotaAmounts::from(&used),
         summary: summary(&limits, &used),
         waiting: i64::try_from(round.waiting.len()).unwrap_or(i64::MAX),
+        // The chain's.
+        recorded: before.recorded.clone(),
+        ledger: before.ledger.clone(),
         reservations: round
             .held
             .iter()

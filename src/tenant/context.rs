@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{TenantContainer, TenantQuota},
-    chain::{ChainError, Keeper, ShowError, Told},
+    chain::{ChainError, Keeper, ShowError, Told, Unaccountable},
     ledger::{Ledger, LedgerError, Micros},
     quota::{Desk, QuotaError},
     tombstone::TombstoneError,
@@ -92,6 +92,9 @@ pub enum PassError {
     /// What goes with the object has no other home yet: its finalizer stays.
     #[error(transparent)]
     Tombstone(#[from] TombstoneError),
+    /// There is nothing to be told of the object.
+    #[error(transparent)]
+    Unaccountable(Unaccountable),
     /// A pass that takes more hops than a life has.
     #[error("{0} takes more hops than a life has; this is a defect of Berth")]
     Endless(String),
@@ -103,6 +106,8 @@ impl From<ChainError> for PassError {
             ChainError::Show(error) => Self::Show(error),
             ChainError::Ledger(error) => Self::Ledger(error),
             ChainError::Tombstone(error) => Self::Tombstone(error),
+            ChainError::Unaccountable(error) => Self::Unaccountable(error),
+            ChainError::NotLeader => Self::NotLeader,
             ChainError::Endless(subject) => Self::Endless(subject),
         }
     }
@@ -120,6 +125,7 @@ impl PassError {
             Self::Quota(QuotaError::Api { .. }) => "QuotaNotAsked",
             Self::Ledger(error) => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
+            Self::Unaccountable(error) => error.reason(),
             Self::Endless(_) => "Endless",
         }
     }

@@ -22,9 +22,11 @@ mod outages;
 mod partitions;
 mod present;
 mod quarantine;
+mod quotas;
 mod reading;
 mod replay;
 mod rewinds;
+mod rollouts;
 mod rotation;
 mod throughput;
 

@@ -164,7 +164,7 @@ impl Object {
 pub fn service(snapshot: &mut Snapshot) -> &mut Service {
     match &mut snapshot.present {
         Present::Service(service) => service,
-        Present::Grant(_) => panic!("a grant"),
+        Present::Grant(_) | Present::Rollout(_) | Present::Quota(_) => panic!("another kind's"),
     }
 }
 

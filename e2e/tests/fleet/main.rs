@@ -12,16 +12,17 @@ use std::{
 };
 
 use berth_e2e::{
-    cluster,
+    cluster, database,
     faults::{
         api::{Act, Rule},
         operator::{Process, Stand},
         wait_until,
     },
     install::{self, Home},
+    judges,
     kubectl::Kubectl,
     objects::{Tenant, condition},
-    scenario::Scenario,
+    scenario::{Scenario, uid},
 };
 use nodes::Nodes;
 use serde_json::{Value, json};
@@ -193,11 +194,42 @@ fn a_rollout_ends_right_however_often_the_operator_dies_in_the_middle_of_it() {
         watched.most_out
     );
     ends_right(&s.admin, &done, count);
+    is_told(&s, &stand, &done, count);
     assert!(watched.most_out <= limit, "{} were out at once: {:?}", watched.most_out, watched.worst);
     assert!(watched.most_out >= limit / 2, "a rollout that hurries nowhere shows nothing");
     // `berth rollout status` says the same.
     let told = stand.berth(&["rollout", "status", "fleet", "--namespace", &s.namespace]).unwrap();
     assert!(told.contains(&format!("{}/{count}", count - BAD)) && told.contains("Complete"), "{told}");
+}
+
+/// What came of each target is in the ledger and in its table, once, whoever wrote the records.
+fn is_told(s: &Scenario, stand: &Stand, done: &Value, count: usize) {
+    let values = [("uid", uid(done)), ("revision", done["status"]["revision"].as_str().unwrap())];
+    let number = |query: &str| usize::try_from(database::count(query, &values).unwrap()).unwrap();
+    let row = |what: &str| {
+        let all = "SELECT count(*) FROM berth.deployment_status WHERE id = :'uid' AND revision = :'revision'";
+        number(&format!("{all} AND began_at <= ended_at AND {what}"))
+    };
+    // Berth adds the last of it within ten seconds.
+    assert_eq!(row("scope = 'rollout' AND outcome = 'Complete' AND NOT deleted"), 1);
+    assert_eq!(row("scope = 'wave' AND outcome = 'Done'"), 5);
+    assert_eq!(row("scope = 'target' AND outcome = 'Updated'"), count - BAD);
+    assert_eq!(row("scope = 'target' AND outcome = 'Failed' AND reason = 'Unschedulable'"), BAD);
+    let told = "FROM berth.rollout_history r, jsonb_array_elements(r.details->'parts') p
+                WHERE r.uid = :'uid' AND p->>'scope' = 'target'";
+    assert_eq!(number(&format!("SELECT count(*) {told}")), count, "each target is told of once");
+    assert_eq!(number(&format!("SELECT count(DISTINCT p->>'key') {told}")), count);
+    let story = database::hops(uid(done)).unwrap();
+    println!("{} records: {}", story.len(), story.join(", "));
+    assert_eq!((story[0].as_str(), story.last().unwrap().as_str()), ("> Began", "> Complete"));
+    assert!(story.len() <= 12 + count / 20, "{story:?}");
+    assert!(database::is_one_line(uid(done)).unwrap());
+    s.admin
+        .wait_for("berth verify --cluster", Duration::from_secs(60), |_| {
+            stand.berth(&["verify", "--cluster"]).map(Some)
+        })
+        .unwrap();
+    judges::second_checker().unwrap();
 }
 
 fn ends_right(admin: &Kubectl, done: &Value, count: usize) {

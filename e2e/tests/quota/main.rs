@@ -100,6 +100,6 @@ struct Gone(String);
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        let _ = Kubectl::admin().run(&["delete", "tq", &self.0, "--ignore-not-found"]);
+        let _ = Kubectl::admin().run(&["delete", "tq", &self.0, "--ignore-not-found", "--wait=false"]);
     }
 }

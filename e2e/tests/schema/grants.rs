@@ -7,7 +7,7 @@ use berth_e2e::kubectl::{Error, Kubectl};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::ground::{BERTH, ground, top};
+use crate::ground::{BERTH, ground, release, top};
 
 const NAMESPACE: &str = "schema-grants";
 
@@ -46,7 +46,7 @@ fn bind(admin: &Kubectl, user: &str, role: &str) {
 /// Deletes a grant as `who`, and lets it go as Berth does once its last record is durable.
 fn delete(admin: &Kubectl, who: &Kubectl, name: &str) {
     who.run(&["delete", "ag", name, "--wait=false"]).unwrap();
-    patch(&admin.as_user(BERTH), name, &json!({"metadata": {"finalizers": null}})).unwrap();
+    release(&admin.as_user(BERTH), "ag", name).unwrap();
 }
 
 #[track_caller]

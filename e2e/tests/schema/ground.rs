@@ -116,20 +116,28 @@ pub(crate) fn clear(admin: &Kubectl) {
     admin.run(&["delete", "tc,bdeploy,ag", "--all", "--wait=false"]).unwrap();
     admin
         .wait_for("an empty namespace", Duration::from_secs(30), |admin| {
-            let found = admin.json(&["get", "tc"])?;
-            let names = found["items"].as_array().into_iter().flatten().map(|object| &object["metadata"]["name"]);
-            let names: Vec<&str> = names.filter_map(Value::as_str).collect();
-            for name in &names {
-                release(&admin.as_user(BERTH), name)?;
+            let found = admin.json(&["get", "tc,bdeploy,ag"])?;
+            let items: Vec<&Value> = found["items"].as_array().into_iter().flatten().collect();
+            for item in &items {
+                let kind = format!("{}.v1alpha1.berth.dev", item["kind"].as_str().unwrap_or_default());
+                release(&admin.as_user(BERTH), &kind, item["metadata"]["name"].as_str().unwrap_or_default())?;
             }
-            Ok(names.is_empty().then_some(()))
+            Ok(items.is_empty().then_some(()))
         })
         .unwrap();
 }
 
+/// Removes a quota, if it is there, as Berth would.
+pub(crate) fn delete_quota(admin: &Kubectl, name: &str) {
+    let deleted = admin.run(&["delete", "tq", name, "--ignore-not-found", "--wait=false"]).unwrap();
+    if !deleted.is_empty() {
+        release(&admin.as_user(BERTH), "tq", name).unwrap();
+    }
+}
+
 /// Takes the finalizers from an object.
-pub(crate) fn release(who: &Kubectl, name: &str) -> Result<String, Error> {
-    who.run(&["patch", "tc", name, "--type=merge", "--patch", r#"{"metadata": {"finalizers": null}}"#])
+pub(crate) fn release(who: &Kubectl, kind: &str, name: &str) -> Result<String, Error> {
+    who.run(&["patch", kind, name, "--type=merge", "--patch", r#"{"metadata": {"finalizers": null}}"#])
 }
 
 /// The chart as Helm would install it, with its hooks.

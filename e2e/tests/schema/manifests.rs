@@ -14,7 +14,7 @@ use std::{
 use berth_e2e::kubectl::{Error, Kubectl};
 use serde_json::json;
 
-use crate::ground::{self, clear, ground};
+use crate::ground::{self, clear, delete_quota, ground};
 
 #[test]
 fn every_valid_manifest_is_accepted() {
@@ -42,7 +42,7 @@ fn every_invalid_manifest_is_refused_with_the_sentence_that_it_predicts() {
     let wrong: Vec<String> = manifests.iter().filter_map(|manifest| manifest.objection(&admin)).collect();
     clear(&admin);
     // Not of a namespace: by its name, since other tests have theirs.
-    admin.run(&["delete", "tq", "acme-corp.eu", "--ignore-not-found"]).unwrap();
+    delete_quota(&admin, "acme-corp.eu");
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(manifests.len() >= 40, "only {} manifests were found", manifests.len());
 }

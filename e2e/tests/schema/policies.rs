@@ -126,14 +126,14 @@ fn an_object_goes_when_berth_lets_it_go() {
         // In the foreground: the garbage collector then changes the finalizers as well, and must be able to.
         admin.as_user("alice").run(&["delete", "tc", "minimal", "--wait=false", "--cascade=foreground"]).unwrap();
         for other in [admin.as_user("bob"), admin.as_user("mallory"), admin.clone()] {
-            let error = release(&other, "minimal").unwrap_err();
+            let error = release(&other, "tc", "minimal").unwrap_err();
             assert!(error.message().contains("the finalizer berth.dev/ledger is removed by Berth alone"), "{error}");
         }
         // Other changes remain possible, also when the namespace belongs to nobody any more.
         admin.run(&["label", "namespace", "schema-finalizer", "berth.dev/tenant-org-"]).unwrap();
         admin.as_user("bob").run(&["label", "tc", "minimal", "a=b"]).unwrap();
         patch(&admin.as_user("bob"), "merge", r#"{"spec": {"drainSeconds": 0}}"#).unwrap();
-        release(&who, "minimal").unwrap();
+        release(&who, "tc", "minimal").unwrap();
         let gone = admin.run(&["get", "tc", "minimal"]).unwrap_err();
         assert!(gone.message().contains("not found"), "{gone}");
         admin.run(&["label", "namespace", "schema-finalizer", "berth.dev/tenant-org=acme"]).unwrap();
@@ -235,6 +235,9 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("delete", "pods"),
         ("create", "events.events.k8s.io"),
         ("patch", "accessgrants.berth.dev"),
+        ("patch", "deployments.berth.dev"),
+        ("patch", "deployments.berth.dev/status"),
+        ("patch", "tenantquotas.berth.dev"),
         ("patch", "accessgrants.berth.dev/status"),
         ("patch", "tenantquotas.berth.dev/status"),
         ("create", "rolebindings.rbac.authorization.k8s.io"),
@@ -254,9 +257,11 @@ fn berth_may_do_what_it_needs_and_no_more() {
         ("create", "pods/exec"),
         ("patch", "namespaces"),
         ("create", "serviceaccounts/token"),
-        ("patch", "tenantquotas.berth.dev"),
         ("create", "tenantquotas.berth.dev"),
+        ("delete", "tenantquotas.berth.dev"),
         ("create", "accessgrants.berth.dev"),
+        ("create", "deployments.berth.dev"),
+        ("delete", "deployments.berth.dev"),
         ("bind", "clusterroles.rbac.authorization.k8s.io"),
         ("bind", "clusterroles.rbac.authorization.k8s.io/cluster-admin"),
         ("bind", "roles.rbac.authorization.k8s.io"),

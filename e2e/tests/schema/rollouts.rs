@@ -5,7 +5,7 @@ use berth_e2e::kubectl::{Error, Kubectl};
 use serde_json::{Value, json};
 
 use crate::{
-    ground::{BERTH, clear, ground},
+    ground::{BERTH, clear, ground, release as release_hold},
     manifests::Manifest,
 };
 
@@ -137,7 +137,7 @@ fn a_wave_is_approved_by_who_may_and_their_name_cannot_be_forged() {
     let other = json!({"spec": {"release": {"image": "registry.example/engine:6.6.6"}}});
     refused(patch(&hanna, &what, &other), "hanna may not update TenantContainers");
     refused(patch(&hanna, &what, &json!({"spec": {"rollBack": true}})), "hanna may not update TenantContainers");
-    admin.run(&["delete", "bdeploy", "rollout"]).unwrap();
+    delete(&admin, "rollout");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_approval_that_is_asked_for_binds_the_author_too() {
     patch(&alice, &what, &waves(json!([canary, rest]))).unwrap();
     patch(&dana, &what, &waves(json!([canary, {"name": "rest"}]))).unwrap();
     patch(&alice, &what, &waves(json!([{"name": "all"}]))).unwrap();
-    admin.run(&["delete", "bdeploy", "gated"]).unwrap();
+    delete(&admin, "gated");
 }
 
 #[test]
@@ -178,15 +178,32 @@ fn only_berth_says_how_far_a_rollout_is() {
     };
     let born = admin.json(&["get", "bdeploy", "shown"]).unwrap();
     assert_eq!(born["status"]["observedGeneration"], json!(-1), "kstatus does not take it for current");
-    assert_eq!(born["metadata"]["finalizers"], Value::Null, "nothing would take it off");
+    assert_eq!(born["status"]["ledger"]["head"], json!(""), "for the first compare-and-set to test");
+    assert_eq!(born["metadata"]["finalizers"], json!(["berth.dev/ledger"]));
+    for other in [admin.as_user("alice"), admin.as_user("mallory")] {
+        // Removed from one that lives, it comes back; from one that is being deleted, it does not go.
+        release_hold(&other, "bdeploy", "shown").unwrap();
+        let held = admin.json(&["get", "bdeploy", "shown"]).unwrap();
+        assert_eq!(held["metadata"]["finalizers"], json!(["berth.dev/ledger"]));
+    }
     refused(write(&admin.as_user("mallory")), "status is written by Berth alone");
     write(&admin.as_user(BERTH)).unwrap();
-    let release = json!({"spec": {"release": {"image": "registry.example/engine:6.6.6"}}});
+    let paused = json!({"spec": {"paused": true}});
     refused(
-        patch(&admin.as_user(BERTH), &["bdeploy", "shown"], &release),
-        "cannot patch resource \"deployments\" in API group \"berth.dev\"",
+        patch(&admin.as_user(BERTH), &["bdeploy", "shown"], &paused),
+        "Berth itself must not change the spec of a Deployment",
     );
-    admin.run(&["delete", "bdeploy", "shown"]).unwrap();
+    admin.run(&["delete", "bdeploy", "shown", "--wait=false"]).unwrap();
+    refused(release_hold(&admin.as_user("alice"), "bdeploy", "shown"), "removed by Berth alone");
+    release_hold(&admin.as_user(BERTH), "bdeploy", "shown").unwrap();
+    let gone = admin.run(&["get", "bdeploy", "shown"]).unwrap_err();
+    assert!(gone.message().contains("not found"), "{gone}");
+}
+
+/// Deletes a rollout, and lets it go as Berth does once its end is recorded.
+fn delete(admin: &Kubectl, name: &str) {
+    admin.run(&["delete", "bdeploy", name, "--wait=false"]).unwrap();
+    release_hold(&admin.as_user(BERTH), "bdeploy", name).unwrap();
 }
 
 fn alice_makes(admin: &Kubectl, name: &str) {

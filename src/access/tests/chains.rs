@@ -5,12 +5,14 @@ use serde_json::json;
 
 use super::{
     NOON,
-    server::Cut,
     world::{BINDING, GRANT, World},
 };
-use crate::ledger::{
-    Kind,
-    simulated::{Database, Weather},
+use crate::{
+    chain::simulated::Cut,
+    ledger::{
+        Kind,
+        simulated::{Database, Weather},
+    },
 };
 
 const LATER: &str = "2030-01-01T13:00:00Z";

@@ -4,7 +4,6 @@ mod chains;
 mod passes;
 mod permissions;
 mod plan;
-mod server;
 mod world;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicI64, Ordering},
 };
 
 use jiff::Timestamp;
@@ -13,16 +13,18 @@ use kube_runtime::{
     watcher::Event,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{at, grant, server::Server};
+use super::{at, grant};
 use crate::{
     access::{self, Context, Done, NamespaceSeen, PassError},
     api::AccessGrant,
-    chain::Told,
-    ledger::{Config, Ledger, Namespace, simulated::Database},
+    chain::{
+        Told,
+        simulated::{Replica, Server},
+    },
+    ledger::{Namespace, simulated::Database},
     tenant::cache::Cache,
     tombstone,
 };
@@ -41,9 +43,7 @@ pub(super) struct World {
     pub(super) grants: Writer<AccessGrant>,
     pub(super) bindings: Writer<RoleBinding>,
     clock: Arc<AtomicI64>,
-    epoch: Arc<AtomicU64>,
-    /// The volumes of all replicas that there were.
-    spools: Vec<TempDir>,
+    replica: Replica,
 }
 
 impl World {
@@ -57,49 +57,34 @@ impl World {
         let server = Server::default();
         server.put(GRANT, serde_json::to_value(grant()).unwrap());
         let clock = Arc::new(AtomicI64::new(at("2030-01-01T11:59:00Z").as_microsecond()));
-        let epoch = Arc::new(AtomicU64::new(1));
         let (grants, bindings) = (Writer::default(), Writer::default());
-        let spool = TempDir::new().unwrap();
-        let ledger = ledger(&database, &spool, 1).await;
-        let context = context(&server, ledger, &clock, &epoch, &grants, &bindings);
-        Self { server, database, context, grants, bindings, clock, epoch, spools: vec![spool] }
+        let replica = Replica::new(database.clone()).await;
+        let context = context(&server, &replica, &clock, &grants, &bindings);
+        Self { server, database, context, grants, bindings, clock, replica }
     }
 
     /// Another replica leads from now on: it knows what the API server and the database say, and nothing else.
     pub(super) async fn takes_over(&mut self) {
-        let number = self.spools.len() as u64 + 1;
-        self.epoch.store(number, Ordering::Relaxed);
-        let spool = TempDir::new().unwrap();
-        let ledger = ledger(&self.database, &spool, number).await;
-        (self.grants, self.bindings) = (Writer::default(), Writer::default());
-        let before = std::mem::replace(
-            &mut self.context,
-            context(&self.server, ledger, &self.clock, &self.epoch, &self.grants, &self.bindings),
-        );
-        // What its spool has taken is brought by itself, as long as its process lives.
-        before.ledger.clone().close().await;
-        self.spools.push(spool);
+        self.replica.takes_over().await;
+        self.knows_nothing();
     }
 
     /// The process is killed, and another one is started with the same volume.
     pub(super) async fn restarts(&mut self) {
-        let number = self.spools.len() as u64;
-        self.epoch.fetch_add(1, Ordering::Relaxed);
+        self.replica.ends().await;
+        self.knows_nothing();
+        self.replica.begins().await;
+        self.knows_nothing();
+    }
+
+    fn knows_nothing(&mut self) {
         (self.grants, self.bindings) = (Writer::default(), Writer::default());
-        // The volume can be locked once; what the first process had acknowledged is there.
-        let elsewhere = TempDir::new().unwrap();
-        let idle = ledger(&Database::default(), &elsewhere, 0).await;
-        let idle = context(&self.server, idle, &self.clock, &self.epoch, &self.grants, &self.bindings);
-        let before = std::mem::replace(&mut self.context, idle);
-        before.ledger.clone().close().await;
-        drop(before);
-        let ledger = ledger(&self.database, self.spools.last().unwrap(), number).await;
-        self.context = context(&self.server, ledger, &self.clock, &self.epoch, &self.grants, &self.bindings);
+        self.context = context(&self.server, &self.replica, &self.clock, &self.grants, &self.bindings);
     }
 
     /// A process of its own for each pass is cut off by leaving its leadership.
     pub(super) fn leads(&self, leads: bool) {
-        self.epoch.store(if leads { self.spools.len() as u64 } else { 0 }, Ordering::Relaxed);
+        self.replica.leads(leads);
     }
 
     pub(super) fn now_is(&self, text: &str) {
@@ -177,15 +162,7 @@ impl World {
 
     /// Reason and actor of each record that the database has, along the line.
     pub(super) fn told(&self) -> Vec<String> {
-        let line = self.database.line();
-        let mut records = self.database.records();
-        records.retain(|record| line.contains(&record.hash().to_string()));
-        records.sort_by_key(|record| record.envelope().seq);
-        let words = records.iter().map(|record| {
-            let envelope = record.envelope();
-            format!("{} {}", envelope.reason, String::from(envelope.actor.clone()))
-        });
-        words.collect()
+        self.replica.told()
     }
 
     /// What the leader does about tombstones.
@@ -197,34 +174,19 @@ impl World {
 
     /// Until the database has everything that the spool holds.
     pub(super) async fn replayed(&self) {
-        for _ in 0..2_000 {
-            if self.context.ledger.is_current() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        panic!("the spool is never replayed");
+        self.replica.replayed().await;
     }
-}
-
-async fn ledger(database: &Database, spool: &TempDir, number: u64) -> Ledger {
-    let config = Config {
-        budget: std::time::Duration::from_millis(30),
-        ..Config::new(None, spool.path().to_owned(), format!("berth-{number}"))
-    };
-    Ledger::simulated(database, &config).await
 }
 
 fn context(
     server: &Server,
-    ledger: Ledger,
+    replica: &Replica,
     clock: &Arc<AtomicI64>,
-    epoch: &Arc<AtomicU64>,
     grants: &Writer<AccessGrant>,
     bindings: &Writer<RoleBinding>,
 ) -> Context {
     let reporter = Reporter { controller: "berth.dev/accessgrant".into(), instance: None };
-    let (now, epoch) = (Arc::clone(clock), Arc::clone(epoch));
+    let now = Arc::clone(clock);
     let namespace = NamespaceSeen {
         row: Namespace { uid: Uuid::from_u128(8), name: "acme".to_owned(), labels: [].into() },
         is_terminating: false,
@@ -237,9 +199,9 @@ fn context(
         cluster: CLUSTER,
         home: HOME.to_owned(),
         tombstones: watch::Sender::new(0),
-        ledger,
+        ledger: replica.ledger.clone(),
         told: Told::default(),
-        epoch: Box::new(move || Some(epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0)),
+        epoch: replica.epoch(),
         recorder: Recorder::new(server.client(), reporter),
         clock: Box::new(move || Timestamp::from_microsecond(now.load(Ordering::Relaxed)).unwrap()),
     }

@@ -222,7 +222,7 @@ impl Service {
         serde_json::from_value(self.object.clone()).unwrap()
     }
 
-    fn changed(&mut self, version: u64, now: i64) {
+    pub(super) fn changed(&mut self, version: u64, now: i64) {
         let generation = self.object["metadata"]["generation"].as_i64().unwrap();
         self.object["metadata"]["generation"] = json!(generation + 1);
         self.object["metadata"]["resourceVersion"] = json!(version.to_string());

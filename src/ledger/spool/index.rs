@@ -321,7 +321,7 @@ impl Index {
         let service = match &snapshot.present {
             Present::Service(service) => service,
             // Only services have state files.
-            Present::Grant(_) => return None,
+            Present::Grant(_) | Present::Rollout(_) | Present::Quota(_) => return None,
         };
         let state = object.end.as_ref().and_then(|end| end.known.state).or(service.state);
         let lives = !ends && state != Some(State::Deleted);

@@ -2,5 +2,6 @@
 
 mod admit;
 mod amounts;
+mod chains;
 mod interleaved;
 mod objects;

@@ -1,6 +1,7 @@
 //! State and place in the chain, where the head moved to a record that came without a snapshot.
 //!
-//! What else a snapshot tells (spec, replicas) stays as it was seen last.
+//! What else a snapshot tells (spec, replicas) stays as it was seen last; but of rollouts and quotas, whose records say it
+//! all.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -48,7 +49,7 @@ pub(in crate::ledger::postgres) async fn follow(
             .await
             .map_err(|error| Failure::new(DOING, error))?;
     }
-    Ok(())
+    super::rebuild(connection, &clusters, &uids).await
 }
 
 const SERVICES: &str = "

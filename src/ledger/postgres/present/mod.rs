@@ -1,15 +1,17 @@
 //! The tables of the present: what a snapshot says, upserted, never going back.
 //!
-//! Owns: `namespaces`, `tenant_containers`, `users`, `roles`, `user_roles` and the order of their locks: namespaces, tenant
-//! containers, indexes, images, containers, users, roles, user roles; each by key. Must never: touch a chain; delete a row of
+//! Owns: `namespaces`, `tenant_containers`, `users`, `roles`, `user_roles`, `deployment_status`, `tenant_quota` and the order of
+//! their locks: namespaces, tenant containers, indexes, images, containers, users, roles, user roles, rollouts, quotas; each by key. Must never: touch a chain; delete a row of
 //! an object.
 
+mod deployment_status;
 mod follow;
 mod indexes;
 mod namespaces;
 mod replicas;
 mod roles;
 mod tenant_containers;
+mod tenant_quota;
 mod user_roles;
 mod users;
 
@@ -20,7 +22,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{failure::Failure, time::Timestamptz};
-use crate::ledger::snapshot::{Grant, Present, Service, Snapshot};
+use crate::ledger::{
+    rollout::Rollout,
+    snapshot::{Grant, Present, Quota, Service, Snapshot},
+};
 
 const DOING: &str = "writing the present state";
 
@@ -32,17 +37,28 @@ pub(super) async fn upsert(connection: &mut PgConnection, snapshots: &[&Snapshot
     let sorted: BTreeMap<(Uuid, Uuid), &Snapshot> =
         snapshots.iter().map(|&snapshot| ((snapshot.target.cluster, snapshot.target.uid), snapshot)).collect();
     let (mut services, mut grants): (Vec<Of<'_, Service>>, Vec<Of<'_, Grant>>) = (vec![], vec![]);
+    let (mut rollouts, mut quotas): (Vec<Of<'_, Rollout>>, Vec<Of<'_, Quota>>) = (vec![], vec![]);
     for snapshot in sorted.into_values() {
         match &snapshot.present {
             Present::Service(present) => services.push(Of { snapshot, present }),
             Present::Grant(present) => grants.push(Of { snapshot, present }),
+            Present::Rollout(present) => rollouts.push(Of { snapshot, present }),
+            Present::Quota(present) => quotas.push(Of { snapshot, present }),
         }
     }
     let of_services = services.iter().map(|one| (one.snapshot, &one.present.namespace));
     let of_grants = grants.iter().map(|one| (one.snapshot, &one.present.namespace));
     namespaces::upsert(connection, of_services.chain(of_grants)).await?;
     upsert_services(connection, services).await?;
-    upsert_grants(connection, &grants).await
+    upsert_grants(connection, &grants).await?;
+    deployment_status::upsert(connection, &rollouts).await?;
+    tenant_quota::upsert(connection, &quotas).await
+}
+
+/// Brings the rows of these objects to what their chains say, where their kind's records say it all.
+pub(super) async fn rebuild(connection: &mut PgConnection, clusters: &[Uuid], uids: &[Uuid]) -> Result<(), Failure> {
+    deployment_status::rebuild(connection, clusters, uids).await?;
+    tenant_quota::rebuild(connection, clusters, uids).await
 }
 
 /// A snapshot and what its kind adds.

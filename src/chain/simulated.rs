@@ -1,17 +1,25 @@
-//! An API server small enough for a test: it keeps RoleBindings, grants and tombstones, and can refuse a path or fall silent.
+//! An API server small enough for a test: it keeps objects with a chain, what else their passes write, and tombstones; it can
+//! refuse a path or fall silent. And a replica beside it, with its ledger.
 //!
 //! Owns: what a pass can meet at the other end of its client. Must never: do what a controller would do.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::http::{Method, Request, Response, StatusCode};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::sync::Notify;
+
+use crate::ledger::{Config, Ledger, Record, simulated::Database};
 
 #[derive(Default)]
 struct Kept {
@@ -26,7 +34,7 @@ struct Kept {
 
 /// What becomes of the write after which nobody hears anything any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// It never arrives.
     Before,
     /// It is carried out, and its answer is lost.
@@ -35,10 +43,10 @@ pub(super) enum Cut {
 
 /// See the module's comment. Clones are the same server.
 #[derive(Clone, Default)]
-pub(super) struct Server(Arc<Mutex<Kept>>, Arc<Notify>);
+pub(crate) struct Server(Arc<Mutex<Kept>>, Arc<Notify>);
 
 impl Server {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let server = server.clone();
@@ -63,22 +71,22 @@ impl Server {
     }
 
     /// After so many more writes, the next one is cut off, and everything that follows waits for ever.
-    pub(super) fn cut_after(&self, writes: usize, how: Cut) {
+    pub(crate) fn cut_after(&self, writes: usize, how: Cut) {
         self.kept().left = Some((writes, how));
     }
 
     /// Answers again.
-    pub(super) fn answers(&self) {
+    pub(crate) fn answers(&self) {
         self.kept().left = None;
     }
 
     /// Until it has fallen silent.
-    pub(super) async fn is_silent(&self) {
+    pub(crate) async fn is_silent(&self) {
         self.1.notified().await;
     }
 
     /// How many writes there were.
-    pub(super) fn writes(&self) -> usize {
+    pub(crate) fn writes(&self) -> usize {
         self.kept().writes
     }
 
@@ -105,42 +113,42 @@ impl Server {
     }
 
     /// Puts an object there, as somebody else than Berth. The API server sets a status's defaults.
-    pub(super) fn put(&self, path: &str, mut object: Value) {
-        if path.contains("/accessgrants/") && object["status"].is_null() {
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
+        if is_chained(path) && object["status"].is_null() {
             object["status"] = json!({"observedGeneration": -1, "ledger": {"sequence": 0, "head": "", "pending": []}});
         }
         self.kept().keep(path, object);
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.kept().objects.get(path).cloned()
     }
 
-    pub(super) fn remove(&self, path: &str) {
+    pub(crate) fn remove(&self, path: &str) {
         self.kept().objects.remove(path);
     }
 
     /// From now on, every write to a RoleBinding is answered so.
-    pub(super) fn refuse(&self, code: u16, message: &'static str) {
+    pub(crate) fn refuse(&self, code: u16, message: &'static str) {
         self.kept().refused = Some((code, message));
     }
 
-    pub(super) fn refuse_nothing(&self) {
+    pub(crate) fn refuse_nothing(&self) {
         self.kept().refused = None;
     }
 
     /// The RoleBindings that are there.
-    pub(super) fn bindings(&self) -> Vec<Value> {
+    pub(crate) fn bindings(&self) -> Vec<Value> {
         self.kept().below("/rolebindings")
     }
 
     /// The tombstones that are there.
-    pub(super) fn tombstones(&self) -> usize {
+    pub(crate) fn tombstones(&self) -> usize {
         self.kept().below("/configmaps/").len()
     }
 
     /// The requests since the last time, but for Events.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.kept().requests)
     }
 
@@ -188,7 +196,16 @@ impl Server {
                 }
                 (StatusCode::OK, kept.keep(&path, object))
             }
-            Method::PATCH if path.contains("/accessgrants/") => {
+            // A release: only over what was seen.
+            Method::PATCH if path.contains("/tenantcontainers/") => {
+                let Some(mut object) = kept.objects.get(path).cloned() else { return status(404, "not found") };
+                if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
+                    return status(409, "it has changed");
+                }
+                object["spec"]["release"] = body["spec"]["release"].clone();
+                (StatusCode::OK, kept.keep(path, object))
+            }
+            Method::PATCH if is_chained(path) => {
                 let Some(mut object) = kept.objects.get(path).cloned() else { return status(404, "not found") };
                 json_patch::merge(&mut object, &body);
                 (StatusCode::OK, kept.keep(path, object))
@@ -222,7 +239,7 @@ impl Server {
                 let held = object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
                 if held {
                     let mut object = object;
-                    object["metadata"]["deletionTimestamp"] = json!(super::NOON);
+                    object["metadata"]["deletionTimestamp"] = json!("2030-01-01T12:00:00Z");
                     return (StatusCode::OK, kept.keep(path, object));
                 }
                 kept.objects.remove(path);
@@ -231,6 +248,11 @@ impl Server {
             _ => status(405, "not in this test"),
         }
     }
+}
+
+/// Whether what is there has a chain.
+fn is_chained(path: &str) -> bool {
+    ["/accessgrants/", "/deployments/", "/tenantquotas/"].iter().any(|kind| path.contains(kind))
 }
 
 impl Kept {
@@ -250,4 +272,93 @@ fn status(code: u16, message: &str) -> (StatusCode, Value) {
     let word = if code < 400 { "Success" } else { "Failure" };
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": word, "message": message, "reason": if code == 404 { "NotFound" } else { "" }, "code": code});
     (StatusCode::from_u16(code).unwrap(), body)
+}
+
+/// What there is of operators, one after the other: the volumes of all of them, and the ledger of the one that runs.
+pub(crate) struct Replica {
+    pub(crate) database: Database,
+    pub(crate) ledger: Ledger,
+    epoch: Arc<AtomicU64>,
+    spools: Vec<TempDir>,
+}
+
+impl Replica {
+    /// The first one.
+    pub(crate) async fn new(database: Database) -> Self {
+        let spool = TempDir::new().unwrap();
+        let ledger = open(&database, &spool, 1).await;
+        Self { database, ledger, epoch: Arc::new(AtomicU64::new(1)), spools: vec![spool] }
+    }
+
+    /// The epoch that may be written under now.
+    pub(crate) fn epoch(&self) -> Box<dyn Fn() -> Option<u64> + Send + Sync> {
+        let epoch = Arc::clone(&self.epoch);
+        Box::new(move || Some(epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0))
+    }
+
+    /// It leads, or nobody does.
+    pub(crate) fn leads(&self, leads: bool) {
+        self.epoch.store(if leads { self.spools.len() as u64 } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Another one leads from now on, with a volume of its own. What the one before has taken is brought by itself, as long as its
+    /// process lives.
+    pub(crate) async fn takes_over(&mut self) {
+        let spool = TempDir::new().unwrap();
+        let number = self.spools.len() as u64 + 1;
+        self.epoch.store(number, Ordering::Relaxed);
+        let ledger = open(&self.database, &spool, number).await;
+        std::mem::replace(&mut self.ledger, ledger).close().await;
+        self.spools.push(spool);
+    }
+
+    /// The process ends. Its volume can be locked once: nobody else may have its ledger when another one begins.
+    pub(crate) async fn ends(&mut self) {
+        let elsewhere = TempDir::new().unwrap();
+        let idle = open(&Database::default(), &elsewhere, 0).await;
+        std::mem::replace(&mut self.ledger, idle).close().await;
+    }
+
+    /// Another process is started with the same volume: what the one before had acknowledged is there.
+    pub(crate) async fn begins(&mut self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        self.ledger = open(&self.database, self.spools.last().unwrap(), self.spools.len() as u64).await;
+    }
+
+    /// Until the database has everything that the spool holds.
+    pub(crate) async fn replayed(&self) {
+        for _ in 0..2_000 {
+            if self.ledger.is_current() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the spool is never replayed");
+    }
+
+    /// The records that the database has, along the line.
+    pub(crate) fn line(&self) -> Vec<Record> {
+        let line = self.database.line();
+        let mut records = self.database.records();
+        records.retain(|record| line.contains(&record.hash().to_string()));
+        records.sort_by_key(|record| record.envelope().seq);
+        records
+    }
+
+    /// Reason and actor of each of them.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let words = |record: &Record| {
+            let envelope = record.envelope();
+            format!("{} {}", envelope.reason, String::from(envelope.actor.clone()))
+        };
+        self.line().iter().map(words).collect()
+    }
+}
+
+async fn open(database: &Database, spool: &TempDir, number: u64) -> Ledger {
+    let config = Config {
+        budget: Duration::from_millis(30),
+        ..Config::new(None, spool.path().to_owned(), format!("berth-{number}"))
+    };
+    Ledger::simulated(database, &config).await
 }
