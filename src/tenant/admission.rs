@@ -75,13 +75,29 @@ pub(super) async fn give_back(context: &Context, tenant: &Tenant, object: &Tenan
         Some(State::Stopped) => Amounts::of_disks(disks(context, tenant, |_| true)),
         _ => return Ok(0),
     };
-    let objects: Api<TenantContainer> = Api::namespaced(context.client.clone(), &tenant.target.namespace);
-    let is_newest = async {
-        let now = objects.get_metadata_opt(&tenant.target.name).await;
-        let now = now.map_err(|source| error(&tenant.spec.tenant_org, "read", &tenant.target.to_string(), source))?;
-        Ok(now.is_some_and(|now| (now.uid(), now.resource_version()) == (object.uid(), object.resource_version())))
-    };
+    let is_newest = is_newest(context, tenant, object);
     context.desk.give_back(context, &tenant.spec.tenant_org, tenant.target.uid, holds, is_newest).await
+}
+
+/// Gives back what a service has reserved that waits for more, and of which nothing was made yet: an older one may wait for
+/// just that, and then nobody would ever begin.
+pub(super) async fn hand_back(context: &Context, tenant: &Tenant, object: &TenantContainer) -> Result<u32, QuotaError> {
+    let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &tenant.target.namespace);
+    let has_nothing = async {
+        let set = sets.get_metadata_opt(&names::main(&tenant.target.name)).await;
+        let set = set.map_err(|source| error(&tenant.spec.tenant_org, "read", "a StatefulSet", source))?;
+        Ok(set.is_none() && is_newest(context, tenant, object).await?)
+    };
+    let holds = Amounts::of_disks(disks(context, tenant, |_| true));
+    context.desk.give_back(context, &tenant.spec.tenant_org, tenant.target.uid, holds, has_nothing).await
+}
+
+/// Whether the API server has the object as this pass has it.
+async fn is_newest(context: &Context, tenant: &Tenant, object: &TenantContainer) -> Result<bool, QuotaError> {
+    let objects: Api<TenantContainer> = Api::namespaced(context.client.clone(), &tenant.target.namespace);
+    let now = objects.get_metadata_opt(&tenant.target.name).await;
+    let now = now.map_err(|source| error(&tenant.spec.tenant_org, "read", &tenant.target.to_string(), source))?;
+    Ok(now.is_some_and(|now| (now.uid(), now.resource_version()) == (object.uid(), object.resource_version())))
 }
 
 /// The quota of an organisation, if it has one.

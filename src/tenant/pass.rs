@@ -206,6 +206,9 @@ impl Pass<'_> {
         let Course::Keep(children) = &course else {
             return Ok(Brought { now, course, writes: 0, trouble: None });
         };
+        if children.wait.is_some() && observed.stateful_set.is_none() {
+            Box::pin(admission::hand_back(self.context, tenant, &self.object)).await?;
+        }
         let (client, caches) = (&self.context.client, &self.context.caches);
         let Applied { mut writes, trouble } = apply::apply(client, caches, tenant, children, observed).await?;
         let resizes = cpu::resizes(tenant, observed, now);

@@ -183,21 +183,28 @@ impl Leader {
             if writes_children {
                 self.bring(&service, Amounts::of_disks(service.has.get(Dimension::Disk)));
             }
-        } else if let Ok(Answer::Admitted) = self.desk.ask(&ground, ORG, &service.demand).await
-            && writes_children
-        {
-            self.bring(&service, service.demand.need);
+        } else {
+            match self.desk.ask(&ground, ORG, &service.demand).await {
+                Ok(Answer::Admitted) if writes_children => self.bring(&service, service.demand.need),
+                Ok(Answer::Waits(_)) if service.has == Amounts::ZERO => {
+                    let is_newest = async { Ok(self.is_newest(&service)) };
+                    let _ = self.desk.give_back(&ground, ORG, uid, Amounts::ZERO, is_newest).await;
+                }
+                _ => {}
+            }
         }
         // Where it has come to rest.
         let Some(now) = self.cache.lock().unwrap().services.get(&uid).cloned() else { return };
         let rests = if now.wanted { now.has == now.demand.need } else { now.has.get(Dimension::Replicas) == 0 };
         if rests {
-            let is_newest = async {
-                let server = self.server.lock().unwrap();
-                Ok(server.objects.services.get(&uid).is_some_and(|newest| newest.version == now.version))
-            };
+            let is_newest = async { Ok(self.is_newest(&now)) };
             let _ = self.desk.give_back(&ground, ORG, uid, now.has, is_newest).await;
         }
+    }
+
+    fn is_newest(&self, seen: &Service) -> bool {
+        let server = self.server.lock().unwrap();
+        server.objects.services.get(&seen.demand.uid).is_some_and(|newest| newest.version == seen.version)
     }
 
     /// Writes a service's children, and notes in its status what they are.

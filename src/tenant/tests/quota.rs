@@ -294,6 +294,33 @@ fn labels_that_somebody_writes_in_their_own_namespace_count_against_nobody_else(
 }
 
 #[test]
+fn who_waits_for_more_and_has_nothing_yet_gives_back_what_was_reserved() {
+    let mut tried = 0;
+    for write in 0..8 {
+        let mut world = World::new();
+        world.limit(json!({"cpu": "1"}));
+        world.server.cut_after(write, Cut::After);
+        world.pass();
+        world.server.never_cut();
+        if reserved(&world) == Value::Null || world.stateful_set().is_some() {
+            continue;
+        }
+        tried += 1;
+        world.edit(|spec| spec["resources"]["cpu"] = json!("4"));
+        world.run();
+        assert!(is_waiting(&world));
+        assert_eq!(reserved(&world), Value::Null, "an older one may wait for it");
+        let writes = world.server.writes().len();
+        world.run();
+        assert_eq!(world.server.writes().len(), writes, "it waits, and that costs nothing");
+        world.edit(|spec| spec["resources"]["cpu"] = json!("500m"));
+        world.run();
+        assert_eq!(world.states(), [State::Pending, State::Running]);
+    }
+    assert!(tried > 0, "no write lies between what is reserved and what is made of it");
+}
+
+#[test]
 fn a_quota_that_is_deleted_lets_everybody_go() {
     let mut world = World::new();
     world.limit(json!({"containers": 0}));
