@@ -36,8 +36,8 @@ CREATE TABLE berth.deployment_status (
 -- What was rolled out to a service, and what came of it.
 CREATE INDEX deployment_status_by_target ON berth.deployment_status (cluster_id, target_id) WHERE scope = 'target';
 CREATE INDEX deployment_status_by_namespace ON berth.deployment_status (cluster_id, namespace, name);
--- Few of all are under way.
-CREATE INDEX deployment_status_open ON berth.deployment_status (cluster_id, id) WHERE scope = 'rollout' AND ended_at IS NULL;
+-- A Deployment's revisions, without their targets: asked for with every record.
+CREATE INDEX deployment_status_rollouts ON berth.deployment_status (cluster_id, id) WHERE scope = 'rollout';
 COMMENT ON TABLE berth.deployment_status IS 'How far rollouts, their waves and their targets are, and what came of them; id is the Deployment''s metadata.uid.';
 COMMENT ON COLUMN berth.deployment_status.part IS 'A wave''s name, a target''s uid; empty for the rollout itself.';
 COMMENT ON COLUMN berth.deployment_status.outcome IS 'Phase of a rollout or a wave. Of a target: Waiting, Refused, Skipped, Diverged, Updating, Updated, Failed, RollingBack, RolledBack, RollbackFailed, Vanished.';

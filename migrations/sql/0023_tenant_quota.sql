@@ -31,7 +31,7 @@ CREATE TABLE berth.tenant_quota (
 CREATE INDEX tenant_quota_by_org ON berth.tenant_quota (cluster_id, tenant_org_id) WHERE NOT deleted;
 COMMENT ON TABLE berth.tenant_quota IS 'Limits of organisations and what they have reserved; id is the TenantQuota''s metadata.uid.';
 COMMENT ON COLUMN berth.tenant_quota.containers_limit IS 'The most of it; null where it is not limited. CPU in thousandths of a core, memory and disk in bytes.';
-COMMENT ON COLUMN berth.tenant_quota.containers_used IS 'What is reserved, as seen at observed_at: at most some ten seconds behind.';
+COMMENT ON COLUMN berth.tenant_quota.containers_used IS 'What is reserved, as seen at observed_at: some ten seconds behind while the database is there, and as far as an outage is long.';
 COMMENT ON COLUMN berth.tenant_quota.waiting IS 'Services, or changes of services, that wait for room.';
 COMMENT ON COLUMN berth.tenant_quota.set_by IS 'Who set the limits as they stand, as in the record: user:NAME, guess:NAME or unknown:.';
 COMMENT ON COLUMN berth.tenant_quota.sequence IS 'The chain''s end that this row belongs to; (sequence, epoch, observed_at) never goes back.';

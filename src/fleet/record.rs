@@ -101,6 +101,10 @@ impl Account {
         let envelope = record.envelope();
         let details = record.details().and_then(|text| serde_json::from_str(text).ok());
         let to = envelope.to == Some(State::Deleted);
+        if envelope.kind == Kind::Unobserved {
+            // What nobody saw is told; what is there now is not.
+            self.status.observed_generation = envelope.generation - 1;
+        }
         self.status.recorded = after(self.status.recorded.take(), envelope.kind, envelope.generation, details, to);
         if let Some(recorded) = &mut self.status.recorded {
             // Waves that the spec does not have any more.
@@ -210,7 +214,10 @@ impl Account {
             };
             now.waves.iter().find(is_new)
         };
-        let approved = became(PROGRESSING).and_then(|wave| {
+        // One that comes back, from a soak or a failure, was begun before, by whoever approved it then.
+        let has_begun = |name: &str| told.waves.iter().any(|old| old.name == name && old.began.is_some());
+        let started = became(PROGRESSING).filter(|wave| !has_begun(&wave.name));
+        let approved = started.and_then(|wave| {
             let shown = seen.shown.waves.iter().find(|shown| shown.name == wave.name)?;
             shown.approved_by.clone()
         });
@@ -218,7 +225,7 @@ impl Account {
             now.reason.as_str()
         } else if told.phase == "Paused" && now.phase != "Paused" {
             "Resumed"
-        } else if became(PROGRESSING).is_some() {
+        } else if started.is_some() {
             "WaveStarted"
         } else if became("Failed").is_some() {
             "WaveFailed"

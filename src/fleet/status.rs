@@ -351,7 +351,7 @@ pub fn untold(before: &DeploymentStatus, shown: &DeploymentStatus, why: Untold<'
     };
     DeploymentStatus {
         // Else the next pass would not know that there was something which nobody saw.
-        observed_generation: if is_ahead { shown.observed_generation } else { before.observed_generation },
+        observed_generation: before.observed_generation,
         phase: before.phase.clone(),
         conditions,
         revision: before.revision.clone(),

@@ -206,11 +206,16 @@ impl Pass<'_> {
         let Course::Keep(children) = &course else {
             return Ok(Brought { now, course, writes: 0, trouble: None });
         };
-        if children.wait.is_some() && observed.stateful_set.is_none() {
-            Box::pin(admission::hand_back(self.context, tenant, &self.object)).await?;
-        }
+        // What has run keeps its place, also where somebody took its StatefulSet away.
+        let has_nothing = matches!(tenant.shown.state, None | Some(State::Pending)) && observed.stateful_set.is_none();
+        let handed_back = if children.wait.is_some() && has_nothing {
+            Box::pin(admission::hand_back(self.context, tenant, &self.object)).await?
+        } else {
+            0
+        };
         let (client, caches) = (&self.context.client, &self.context.caches);
         let Applied { mut writes, trouble } = apply::apply(client, caches, tenant, children, observed).await?;
+        writes += handed_back;
         let resizes = cpu::resizes(tenant, observed, now);
         if !resizes.is_empty() && children.wait.is_none() {
             writes += Box::pin(resize::resize(client, &caches.pods, tenant, resizes, observed)).await?;

@@ -157,8 +157,14 @@ fn an_approval_that_is_asked_for_binds_the_author_too() {
         json!([{"name": "canary", "percent": 99}, rest]),
         Value::Null,
     ] {
-        refused(patch(&alice, &what, &waves(around)), "alice may not change the waves of Deployment gated");
+        refused(
+            patch(&alice, &what, &waves(around)),
+            "alice may not change the waves and selectors of Deployment gated",
+        );
     }
+    // One service after the other in the canary's place.
+    let one = json!({"spec": {"selector": {"matchLabels": {"n": "1"}}}});
+    refused(patch(&alice, &what, &one), "alice may not change the waves and selectors of Deployment gated");
     // Everything else is hers as before, another release too: it needs an approval of its own.
     patch(&alice, &what, &json!({"spec": {"release": {"image": "registry.example/engine:1.4"}}})).unwrap();
     patch(&alice, &what, &waves(json!([canary, rest]))).unwrap();

@@ -255,6 +255,24 @@ async fn another_release_is_another_rollout_and_what_was_changed_is_told_by_whom
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_nobody_saw_are_counted_whatever_the_pass_before_came_to() {
+    for left in 0..4 {
+        let mut fleet = fleet(Database::default()).await;
+        fleet.settle().await;
+        fleet.change("dana@acme.example", |spec| spec["paused"] = json!(true));
+        fleet.server.cut_after(left, Cut::Before);
+        // Nobody passes here again before there is more to be seen.
+        let _ = fleet.pass_through_a_cut().await;
+        for paused in [false, true, false] {
+            fleet.change("dana@acme.example", |spec| spec["paused"] = json!(paused));
+        }
+        fleet.settle_through_a_cut().await;
+        let unseen = |record: &Record| record.envelope().kind == Kind::Unobserved;
+        assert_eq!(fleet.replica.line().iter().filter(|record| unseen(record)).count(), 1, "cut after {left} writes");
+    }
+}
+
 #[tokio::test]
 async fn who_does_not_lead_tells_nothing_and_a_rollout_without_the_finalizer_gets_it_first() {
     let mut fleet = fleet(Database::default()).await;

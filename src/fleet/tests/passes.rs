@@ -128,24 +128,26 @@ impl Fleet {
     pub(super) async fn settle_through_a_cut(&mut self) -> bool {
         let (mut quiet, mut is_cut) = (0, false);
         while quiet < 12 {
-            let server = self.server.clone();
-            let ended = tokio::select! {
-                done = self.pass() => Some(done.unwrap_or_else(|error| panic!("{error:?}"))),
-                () = server.is_silent() => None,
-            };
-            quiet = match ended {
-                Some(done) if done.writes + done.records == 0 => quiet + 1,
-                Some(_) => 0,
-                None => {
-                    is_cut = true;
-                    self.server.answers();
-                    self.restarts().await;
-                    0
-                }
-            };
+            let ended = self.pass_through_a_cut().await;
+            is_cut |= ended.is_none();
+            quiet = if ended.is_some_and(|done| done.writes + done.records == 0) { quiet + 1 } else { 0 };
             self.later(1);
         }
         is_cut
+    }
+
+    /// One pass. None where the API server falls silent in it: then the operator is started anew.
+    pub(super) async fn pass_through_a_cut(&mut self) -> Option<Done> {
+        let server = self.server.clone();
+        let ended = tokio::select! {
+            done = self.pass() => Some(done.unwrap_or_else(|error| panic!("{error:?}"))),
+            () = server.is_silent() => None,
+        };
+        if ended.is_none() {
+            self.server.answers();
+            self.restarts().await;
+        }
+        ended
     }
 
     /// The process is killed, and another one is started with the same volume.

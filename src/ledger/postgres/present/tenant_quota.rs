@@ -102,13 +102,13 @@ const REBUILD: &str = concat!(
          SELECT r.* FROM line l
          JOIN berth.container_status_history r
              ON r.cluster_id = l.cluster_id AND r.uid = l.uid AND r.sequence = l.sequence - 1 AND r.hash = l.prev
-         WHERE l.kind <> 'quota' OR l.details IS NULL),
+         WHERE l.kind <> 'quota' OR NOT coalesce(l.details ? 'tenantOrg', false)),
      q AS (
          SELECT r.cluster_id, r.uid AS id, r.name, r.details->>'tenantOrg' AS tenant_org, r.details->'limits' AS limits,
              r.details->'used' AS used, (r.details->>'waiting')::bigint AS waiting, r.details->>'setBy' AS set_by,
              h.state IS NOT DISTINCT FROM 'deleted' AS deleted, h.sequence, h.epoch, h.hash AS head, h.at AS observed_at
          FROM line r JOIN berth.ledger_heads h USING (cluster_id, uid)
-         WHERE r.kind = 'quota' AND r.details IS NOT NULL) ",
+         WHERE r.kind = 'quota' AND r.details ? 'tenantOrg') ",
     from_q!(),
     "WHERE excluded.sequence > t.sequence"
 );
