@@ -74,6 +74,7 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
     let said = Box::pin(chain::tell(telling, object, Tale { context, grant: &grant, account, seen })).await?;
     done.writes += said.writes;
     done.records += said.records;
+    done.look_again = said.look_again.map_or(done.look_again, |wait| done.look_again.min(wait));
     Ok(done)
 }
 

@@ -35,7 +35,7 @@ pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
 pub use known::{Known, Unaccountable};
 pub use record::{MESSAGE, detail, unseen};
 pub use show::{MANAGER, ShowError, hold, is_held, release, show, show_as_read};
-pub use synced::{Kept, SYNCED, is_unsynced};
+pub use synced::{Kept, SYNCED, is_unsynced, look_again};
 pub use tell::{Account, Said, StatusOf, Telling, Untold, tell};
 pub use told::Told;
 

@@ -2,12 +2,17 @@
 //!
 //! Owns: its words. Must never: say that the database has what it may lack.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::ledger::{Backend, LedgerError, visible};
+use crate::ledger::{Backend, Ledger, LedgerError, visible};
 
 /// The longest message of a condition, in characters.
 const MAX_MESSAGE: usize = 1_024;
+
+/// How soon [`look_again`] is.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The condition's type.
 pub const SYNCED: &str = "LedgerSynced";
@@ -28,6 +33,12 @@ pub enum Kept<'a> {
 /// Whether a status says that its records are not in their home.
 pub fn is_unsynced(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| condition.type_ == SYNCED && condition.status == "False")
+}
+
+/// How soon an object is looked at again whose status says that the database lacks something, though that is there: it may have
+/// caught up, and told so, before that was shown, and tells nobody twice.
+pub fn look_again(ledger: &Ledger, conditions: &[Condition]) -> Option<Duration> {
+    (is_unsynced(conditions) && ledger.is_up()).then_some(AGAIN)
 }
 
 impl Kept<'_> {

@@ -5,7 +5,7 @@
 //!
 //! Owns: the order of records and status writes. Must never: decide what there is to tell, or what a status says.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tracing::info;
@@ -104,6 +104,8 @@ pub struct Said {
     pub records: u32,
     /// Not all is told yet: the next pass goes on.
     pub more: bool,
+    /// When to look again for the ledger's sake, if nothing happens before.
+    pub look_again: Option<Duration>,
 }
 
 /// Tells all that is due of `account`, whose object was read as `object`, and shows it.
@@ -244,6 +246,7 @@ impl<A: Account> Teller<'_, A> {
         if self.account.is_worth(self.object.status(), &shown) {
             self.write(shown, ShowTests::Head).await?;
         }
+        self.said.look_again = super::look_again(ledger, A::Object::conditions(self.account.status()));
         match error.or(unsaid) {
             None => Ok(self.said),
             Some(error) => Err(error.into()),

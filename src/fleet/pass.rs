@@ -110,6 +110,7 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
         context.calm.left(&rollout.uid, now).filter(|_| said.writes == 0).map(wait),
         context.present.left(&rollout.uid, now).map(wait),
         said.more.then_some(AGAIN),
+        said.look_again,
         (!plan.effects.is_empty()).then_some(AGAIN),
         (!refused.is_empty()).then_some(REFUSED),
         Some(RESYNC),

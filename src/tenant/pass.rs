@@ -41,9 +41,6 @@ use crate::{
 const MAX_HOPS: usize = 6;
 /// How often an object is looked at when nothing happens: a safety net, which writes nothing.
 const RESYNC: Duration = Duration::from_secs(600);
-/// How soon one whose status says that the database lacks something, which is there: it may have caught up, and told so,
-/// before that was shown.
-const UNSYNCED: Duration = Duration::from_secs(5);
 /// How soon a refused object is looked at again: what stands in its way is another object.
 const REFUSED: Duration = Duration::from_secs(10);
 
@@ -421,8 +418,8 @@ impl Pass<'_> {
             let wait = Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);
             self.done.look_again = self.done.look_again.min(wait);
         }
-        if chain::is_unsynced(&shown.conditions) && self.context.ledger.is_up() {
-            self.done.look_again = self.done.look_again.min(UNSYNCED);
+        if let Some(wait) = chain::look_again(&self.context.ledger, &shown.conditions) {
+            self.done.look_again = self.done.look_again.min(wait);
         }
         match error.or(self.unsaid) {
             None => Ok(self.done),
