@@ -138,6 +138,18 @@ impl Scenario {
         self.until_ready(tenant.name(), "Running")
     }
 
+    /// Until every service here that has a record shows that it is in its home: on a busy machine one misses its budget, goes
+    /// over the spool, and shows that it has arrived some time later.
+    pub fn until_synced(&self) -> Result<(), Error> {
+        self.eventually("every service's records are in the database", |admin| {
+            let all = admin.json(&["get", "tc"])?;
+            let mut all = all["items"].as_array().into_iter().flatten();
+            let is_synced =
+                |object: &Value| object["status"]["phase"].is_null() || condition(object, "LedgerSynced") == "True";
+            Ok(all.all(is_synced).then_some(()))
+        })
+    }
+
     /// Deletes it and waits until it is gone.
     pub fn delete(&self, name: &str) -> Result<(), Error> {
         self.user.run(&["delete", "tc", name, "--timeout=90s"]).map(drop)

@@ -36,6 +36,13 @@ pub struct Entered {
     pub taken: Option<u64>,
 }
 
+impl Entered {
+    /// One that the ledger has already, or that names what happened to the chain, with so many entries added for it.
+    fn before(record: Record, entries: u32) -> Self {
+        Self { record, carried: false, before: true, entries, taken: None }
+    }
+}
+
 /// Makes a record durable. What comes back is the record to show: ours, or the one that the ledger had already. `present` makes
 /// the object's snapshot for a state and an end of its chain.
 pub async fn keep<K: Chained>(
@@ -72,7 +79,7 @@ pub async fn keep<K: Chained>(
                 let now = |head| present(chain.state, head);
                 match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await? {
                     Way::Show(record) => {
-                        return Ok(Entered { record: *record, carried: false, before: true, entries: 0, taken: None });
+                        return Ok(Entered::before(*record, 0));
                     }
                     Way::Append { superseded: Some(head) } => draft = record::superseded(chain, head),
                     Way::Append { superseded: None } => {}
@@ -130,24 +137,12 @@ pub async fn agree<K: Chained>(
 ) -> Result<Agreed, ChainError> {
     let now = |head| present(chain.state, head);
     match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await {
-        Ok(Way::Show(record)) => Ok(Agreed::Show(Box::new(Entered {
-            record: *record,
-            carried: false,
-            before: true,
-            entries: 0,
-            taken: None,
-        }))),
+        Ok(Way::Show(record)) => Ok(Agreed::Show(Box::new(Entered::before(*record, 0)))),
         Ok(Way::Append { superseded: Some(head) }) => {
             let record = record::superseded(chain, head).seal(seal, chain.head);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(now(record.head())) };
             match keeper.ledger.submit(entry).await? {
-                Outcome::Durable(_) => Ok(Agreed::Show(Box::new(Entered {
-                    record,
-                    carried: false,
-                    before: true,
-                    entries: 1,
-                    taken: None,
-                }))),
+                Outcome::Durable(_) => Ok(Agreed::Show(Box::new(Entered::before(record, 1)))),
                 // The chain is right without it; whoever disagrees next names what it finds.
                 Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => Ok(Agreed::Unsaid { entries: 1 }),
             }

@@ -160,8 +160,7 @@ impl Account {
         let (fitting, _) = fitting(&left, BESIDE_TARGETS);
         let cursor = Cursor { turn, after: fitting.last().map(|outcome| outcome.name()).unwrap_or_default() };
         let message = format!("what came of {} targets, up to {}", fitting.len(), cursor.after);
-        let by = Actor::Berth("rollout".to_owned());
-        Some(self.draft(TARGETS, by, &message, parts(fitting), Some(cursor)))
+        Some(self.draft(TARGETS, by_berth(), &message, parts(fitting), Some(cursor)))
     }
 
     /// What there is to be recorded now, where `told` was recorded of this revision.
@@ -203,7 +202,6 @@ impl Account {
 
     /// In one word why it is told, and who caused it.
     fn why(&self, seen: &Seen, told: &Recorded, now: &Recorded) -> (String, Actor) {
-        let by_berth = Actor::Berth("rollout".to_owned());
         if now.reason == REMOVED {
             // A policy's stamp tells who changed a spec; who deletes, nobody notes.
             return (REMOVED.to_owned(), Actor::Unknown);
@@ -239,7 +237,7 @@ impl Account {
         let actor = match approved {
             Some(by) if reason == "WaveStarted" => Actor::User(by),
             _ if told.generation != self.known.generation => self.known.actor.clone(),
-            _ => by_berth,
+            _ => by_berth(),
         };
         (reason.to_owned(), actor)
     }
@@ -355,6 +353,11 @@ impl Account {
         };
         self.known.snapshot(head, seal, Present::Rollout(rollout))
     }
+}
+
+/// What nobody asked for: the rollout goes on by itself.
+fn by_berth() -> Actor {
+    Actor::Berth("rollout".to_owned())
 }
 
 /// What is recorded, once a record of this kind is, which says `details` in answer to `generation`. One whose details are lost

@@ -8,7 +8,6 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use berth_e2e::{
     audit, cluster, database,
     install::{self, Home},
-    objects::condition,
     scale,
     scenario::Scenario,
 };
@@ -81,15 +80,9 @@ fn two_hundred_services_converge_with_a_chain_each_and_a_restart_writes_nothing(
     }
 }
 
-/// Waits until the last pass has ended, and every service shows that the database has its records: on a busy machine one
-/// misses its budget, goes over the spool, and shows that some time later.
+/// Waits until the last pass has ended.
 fn settled(s: &Scenario) {
-    s.eventually("every service's records are in the database", |admin| {
-        let all = admin.json(&["get", "tc"])?;
-        let is_synced = |object: &serde_json::Value| condition(object, "LedgerSynced") == "True";
-        Ok(all["items"].as_array().is_some_and(|all| all.iter().all(is_synced)).then_some(()))
-    })
-    .unwrap();
+    s.until_synced().unwrap();
     s.eventually("five seconds without a write", |_| {
         let mark = audit::mark()?;
         thread::sleep(Duration::from_secs(5));

@@ -1,8 +1,8 @@
 //! The tables of the present: what a snapshot says, upserted, never going back.
 //!
-//! Owns: `namespaces`, `tenant_containers`, `users`, `roles`, `user_roles`, `deployment_status`, `tenant_quota` and the order of
-//! their locks: namespaces, tenant containers, indexes, images, containers, users, roles, user roles, rollouts, quotas; each by key. Must never: touch a chain; delete a row of
-//! an object.
+//! Owns: `namespaces`, `tenant_containers`, `users`, `roles`, `user_roles`, `deployment_status`, `tenant_quota` and the order
+//! of their locks: namespaces, tenant containers, indexes, images, containers, users, roles, user roles, rollouts, quotas; each
+//! by key. Must never: touch a chain; delete a row of an object.
 
 mod deployment_status;
 mod follow;
