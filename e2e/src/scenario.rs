@@ -15,7 +15,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    install,
+    database, install,
+    judges::tombstones,
     kubectl::{Error, Kubectl},
     objects::{Tenant, condition, is_current},
 };
@@ -138,16 +139,39 @@ impl Scenario {
         self.until_ready(tenant.name(), "Running")
     }
 
-    /// Until every service here that has a record shows that it is in its home: on a busy machine one misses its budget, goes
-    /// over the spool, and shows that it has arrived some time later.
+    /// Until the database has every record of what is or was here: on a busy machine one misses its budget, goes over the spool,
+    /// or into a tombstone where its object ends, and arrives some time later.
     pub fn until_synced(&self) -> Result<(), Error> {
-        self.eventually("every service's records are in the database", |admin| {
-            let all = admin.json(&["get", "tc"])?;
+        self.eventually("every record is in the database", |admin| {
+            let all = admin.json(&["get", "tc,bdeploy,accessgrants"])?;
             let mut all = all["items"].as_array().into_iter().flatten();
-            let is_synced =
-                |object: &Value| object["status"]["phase"].is_null() || condition(object, "LedgerSynced") == "True";
-            Ok(all.all(is_synced).then_some(()))
+            let is_there = all.all(|object| condition(object, "LedgerSynced") != "False") && tombstones()?.is_empty();
+            Ok(is_there.then_some(()))
         })
+    }
+
+    /// The answer of the ledger's database to a query (as [`database::rows`]), once it has every record.
+    pub fn rows(&self, query: &str, values: &[(&str, &str)]) -> Result<Vec<Vec<String>>, Error> {
+        self.until_synced()?;
+        database::rows(query, values)
+    }
+
+    /// One column of such an answer.
+    pub fn column(&self, query: &str, values: &[(&str, &str)]) -> Result<Vec<String>, Error> {
+        self.until_synced()?;
+        database::column(query, values)
+    }
+
+    /// The hops of an object's chain (as [`database::hops`]), once the database has every record.
+    pub fn hops(&self, uid: &str) -> Result<Vec<String>, Error> {
+        self.until_synced()?;
+        database::hops(uid)
+    }
+
+    /// Whether an object's chain is one line (as [`database::is_one_line`]), once the database has every record.
+    pub fn is_one_line(&self, uid: &str) -> Result<bool, Error> {
+        self.until_synced()?;
+        database::is_one_line(uid)
     }
 
     /// Deletes it and waits until it is gone.

@@ -204,6 +204,7 @@ fn a_rollout_ends_right_however_often_the_operator_dies_in_the_middle_of_it() {
 
 /// What came of each target is in the ledger and in its table, once, whoever wrote the records.
 fn is_told(s: &Scenario, stand: &Stand, done: &Value, count: usize) {
+    s.until_synced().unwrap();
     let values = [("uid", uid(done)), ("revision", done["status"]["revision"].as_str().unwrap())];
     let number = |query: &str| usize::try_from(database::count(query, &values).unwrap()).unwrap();
     let row = |what: &str| {

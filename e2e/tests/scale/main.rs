@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use berth_e2e::{
-    audit, cluster, database,
+    audit, cluster,
     install::{self, Home},
     scale,
     scenario::Scenario,
@@ -28,8 +28,9 @@ fn two_hundred_services_converge_with_a_chain_each_and_a_restart_writes_nothing(
     println!("{COUNT} services Running after {:.1} s", took.as_secs_f64());
 
     let org = [("ns", s.namespace.as_str())];
-    let chains = database::rows(
-        "WITH chain AS (
+    let chains = s
+        .rows(
+            "WITH chain AS (
              SELECT uid, sequence, prev, hash, from_state, to_state,
                     row_number() OVER life AS place, lag(hash) OVER life AS before, lag(to_state) OVER life AS state
              FROM berth.container_status_history WHERE namespace = :'ns'
@@ -38,19 +39,20 @@ fn two_hundred_services_converge_with_a_chain_each_and_a_restart_writes_nothing(
                 count(*) FILTER (WHERE sequence <> place OR from_state IS DISTINCT FROM state
                                  OR prev <> coalesce(before, decode(repeat('00', 32), 'hex')))
          FROM chain",
-        &org,
-    )
-    .unwrap();
+            &org,
+        )
+        .unwrap();
     let expected = [COUNT.to_string(), (2 * COUNT).to_string(), "0".to_owned()].to_vec();
     assert_eq!(chains, [expected], "chains, records, and records that continue no chain");
     // What is shown is what the ledger ends with.
-    let heads = database::rows(
-        "SELECT t.name, encode(h.hash, 'hex') FROM berth.tenant_containers t
+    let heads = s
+        .rows(
+            "SELECT t.name, encode(h.hash, 'hex') FROM berth.tenant_containers t
          JOIN berth.ledger_heads h ON (h.cluster_id, h.uid) = (t.cluster_id, t.id)
          WHERE t.namespace = :'ns' AND t.status = 'running' AND t.head = h.hash AND NOT t.deleted",
-        &org,
-    )
-    .unwrap();
+            &org,
+        )
+        .unwrap();
     let heads: BTreeMap<String, String> = heads.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let objects = s.admin.json(&["get", "tc"]).unwrap();
     let shown: BTreeMap<String, String> = objects["items"]

@@ -1,7 +1,7 @@
 //! What Berth makes for a service: it comes back, it is put right, and what belongs to others is left alone.
 
 use berth_e2e::{
-    audit, database,
+    audit,
     objects::{Tenant, condition, message},
     scenario::{Scenario, uid},
 };
@@ -96,7 +96,7 @@ fn an_object_of_the_same_name_that_is_not_ours_is_left_alone_and_named() {
 
     s.admin.run(&["delete", "service", "taken"]).unwrap();
     let object = s.until_ready("taken", "Running").unwrap();
-    assert!(database::is_one_line(uid(&object)).unwrap());
+    assert!(s.is_one_line(uid(&object)).unwrap());
 
     // One that another controller owns is named after it.
     let owner = s.get("configmap", "kube-root-ca.crt").unwrap();

@@ -1,7 +1,6 @@
 //! What cannot run says why, in phase, condition, Event and ledger, and runs once it is put right.
 
 use berth_e2e::{
-    database,
     objects::{Tenant, message},
     scenario::{Scenario, uid},
 };
@@ -16,26 +15,28 @@ fn says_why(s: &Scenario, name: &str, reason: &str, word: &str) {
     assert!(message(&object, "Ready").contains(word), "{}", message(&object, "Ready"));
     let events = s.events(name).unwrap();
     assert!(events.iter().any(|event| event.starts_with(reason) && event.contains(word)), "{events:?}");
-    let recorded = database::column(
-        "SELECT reason FROM berth.container_status_history WHERE uid = :'uid' AND to_state = 'failed'",
-        &[("uid", uid(&object))],
-    )
-    .unwrap();
+    let recorded = s
+        .column(
+            "SELECT reason FROM berth.container_status_history WHERE uid = :'uid' AND to_state = 'failed'",
+            &[("uid", uid(&object))],
+        )
+        .unwrap();
     assert_eq!(recorded, [reason]);
-    let finished = database::column(
-        "SELECT succeeded FROM berth.operation_logs WHERE target_uid = :'uid' AND phase = 'finish'",
-        &[("uid", uid(&object))],
-    )
-    .unwrap();
+    let finished = s
+        .column(
+            "SELECT succeeded FROM berth.operation_logs WHERE target_uid = :'uid' AND phase = 'finish'",
+            &[("uid", uid(&object))],
+        )
+        .unwrap();
     assert_eq!(finished, ["f"], "the request has failed, in the audit");
 }
 
 fn put_right(s: &Scenario, name: &str, spec: &Value) {
     s.change(name, spec).unwrap();
     let object = s.until_ready(name, "Running").unwrap();
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops[hops.len() - 2..], ["failed>pending Retried", "pending>running AllReplicasReady"]);
-    assert!(database::is_one_line(uid(&object)).unwrap());
+    assert!(s.is_one_line(uid(&object)).unwrap());
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn a_service_that_stops_working_and_recovers_by_itself() {
         .unwrap();
     s.until_ready("recovers", "Running").unwrap();
     assert_eq!(
-        database::hops(uid(&object)).unwrap()[2..],
+        s.hops(uid(&object)).unwrap()[2..],
         ["running>failed ReferenceNotFound", "failed>pending Recovered", "pending>running AllReplicasReady"]
     );
 }
@@ -143,11 +144,12 @@ fn a_broken_pod_is_made_anew_when_somebody_asks() {
     s.user.run(&["annotate", "tc", "again", "berth.dev/retry=2", "--overwrite"]).unwrap();
     s.eventually("another pod", |_| Ok((uid(&s.get("pod", "again-0")?) != broken).then_some(()))).unwrap();
     s.until_stalled("again", "CrashLoop").unwrap();
-    let who = database::column(
-        "SELECT actor FROM berth.container_status_history WHERE uid = :'uid' AND reason = 'Retried'",
-        &[("uid", uid(&object))],
-    )
-    .unwrap();
+    let who = s
+        .column(
+            "SELECT actor FROM berth.container_status_history WHERE uid = :'uid' AND reason = 'Retried'",
+            &[("uid", uid(&object))],
+        )
+        .unwrap();
     assert_eq!(who, [format!("user:{}", berth_e2e::scenario::USER)]);
-    assert!(database::is_one_line(uid(&object)).unwrap());
+    assert!(s.is_one_line(uid(&object)).unwrap());
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use berth_e2e::{
-    database,
     kubectl::{Error, Kubectl},
     objects::{IMAGE, Tenant, condition, is_current, message, reason},
     scenario::{PATIENCE, Scenario, is_ready, uid},
@@ -140,7 +139,7 @@ fn a_release_goes_out_in_waves_is_held_approved_and_taken_back() {
     until(&s, "RolledBack");
     assert_eq!(running(&s, &["a", "b", "d"]), ["none"; 3]);
     assert_eq!(release_of(&place, "e"), "none");
-    let hops = database::hops(uid(&s.get("tc", "a").unwrap())).unwrap();
+    let hops = s.hops(uid(&s.get("tc", "a").unwrap())).unwrap();
     assert_eq!(hops[2..], ["running>running Released", "running>running Released"], "out and back, each once");
     s.admin.run(&["delete", "bdeploy", "fleet"]).unwrap();
     s.admin.run(&["delete", "namespace", &elsewhere, "--timeout=90s"]).unwrap();

@@ -1,7 +1,6 @@
 //! Helm: what waits for a service, and what outlives Berth itself.
 
 use berth_e2e::{
-    database,
     install::{self, Home},
     objects::{Tenant, is_current},
     scenario::uid,
@@ -42,7 +41,7 @@ fn objects_outlive_berth_and_their_chains_go_on_after_it_is_back() {
     install::install(Home::Database, "info").unwrap();
     s.until("kept", "two replicas", |object| is_current(object) && object["status"]["readyReplicas"] == 2).unwrap();
     s.until_ready("kept", "Running").unwrap();
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops, [">pending Accepted", "pending>running AllReplicasReady", "running>running Scaled"]);
-    assert!(database::is_one_line(uid(&object)).unwrap());
+    assert!(s.is_one_line(uid(&object)).unwrap());
 }

@@ -3,7 +3,7 @@
 use std::thread;
 
 use berth_e2e::{
-    audit, database,
+    audit,
     objects::{self, Tenant, condition},
     scenario::{USER, uid},
 };
@@ -16,6 +16,7 @@ fn a_service_that_is_applied_runs_and_answers_through_its_address() {
     let Some(s) = scenario("apply") else { return };
     s.apply(&Tenant::named("search")).unwrap();
     s.user.run(&["wait", "--for=condition=Ready", "tc/search", "--timeout=90s"]).unwrap();
+    s.until_synced().unwrap();
     let object = s.get("tc", "search").unwrap();
     assert_eq!(object["status"]["phase"], "Running");
     assert_eq!(condition(&object, "Available"), "True");
@@ -30,10 +31,10 @@ fn a_service_that_is_applied_runs_and_answers_through_its_address() {
     let endpoint = object["status"]["endpoint"].as_str().unwrap();
     assert_eq!(endpoint, format!("search.{}.svc", s.namespace));
 
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops, [">pending Accepted", "pending>running AllReplicasReady"]);
-    assert!(database::is_one_line(uid(&object)).unwrap());
-    let asked = database::rows(
+    assert!(s.is_one_line(uid(&object)).unwrap());
+    let asked = s.rows(
         "SELECT h.actor, o.actor, o.action, o.phase FROM berth.container_status_history h
          JOIN berth.operation_logs o USING (operation_id) WHERE h.uid = :'uid' AND h.sequence = 1 ORDER BY o.at, o.phase DESC",
         &[("uid", uid(&object))],
@@ -93,13 +94,14 @@ fn scaling_to_two_and_to_zero_keeps_a_service_running() {
         .unwrap();
     assert_eq!(zero["status"]["phase"], "Running");
     assert_eq!(condition(&zero, "Available"), "False");
-    let hops = database::hops(uid(&before)).unwrap();
+    let hops = s.hops(uid(&before)).unwrap();
     assert_eq!(hops[2..], ["running>running Scaled", "running>running Scaled"]);
-    let actors = database::column(
-        "SELECT actor FROM berth.container_status_history WHERE uid = :'uid' AND sequence > 2",
-        &[("uid", uid(&before))],
-    )
-    .unwrap();
+    let actors = s
+        .column(
+            "SELECT actor FROM berth.container_status_history WHERE uid = :'uid' AND sequence > 2",
+            &[("uid", uid(&before))],
+        )
+        .unwrap();
     // The policy does not see what goes through /scale: a guess, and called one.
     assert!(actors.iter().all(|actor| actor.starts_with("guess:")), "{actors:?}");
 }
@@ -137,7 +139,7 @@ fn stop_and_start_keep_the_disk_and_every_hop_is_recorded() {
     assert_eq!(uid(&s.get("pvc", "data-store-0").unwrap()), uid(&claim));
     assert_eq!(size(&s, "data-store-0", "/data/kept"), 4096, "and so is what is on it");
     assert_eq!(
-        database::hops(&id).unwrap(),
+        s.hops(&id).unwrap(),
         [
             ">pending Accepted",
             "pending>running AllReplicasReady",
@@ -147,7 +149,7 @@ fn stop_and_start_keep_the_disk_and_every_hop_is_recorded() {
             "pending>running AllReplicasReady",
         ]
     );
-    assert!(database::is_one_line(&id).unwrap());
+    assert!(s.is_one_line(&id).unwrap());
 }
 
 #[test]
@@ -164,7 +166,7 @@ fn what_is_deleted_stays_in_every_table_and_its_name_can_be_used_again() {
     assert!(s.get("serviceaccount", "gone").is_err());
 
     assert_eq!(
-        database::hops(&id).unwrap(),
+        s.hops(&id).unwrap(),
         [
             ">pending Accepted",
             "pending>running AllReplicasReady",
@@ -173,8 +175,8 @@ fn what_is_deleted_stays_in_every_table_and_its_name_can_be_used_again() {
             "stopped>deleted Deleted",
         ]
     );
-    assert!(database::is_one_line(&id).unwrap());
-    let one = |query: &str| database::rows(query, &[("uid", &id), ("ns", &s.namespace)]).unwrap();
+    assert!(s.is_one_line(&id).unwrap());
+    let one = |query: &str| s.rows(query, &[("uid", &id), ("ns", &s.namespace)]).unwrap();
     let expected = |text: &[&str]| vec![text.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
     assert_eq!(
         one("SELECT deleted, status, tenant_org_id, user_id, service_name, replicas, cpu, memory, disk, sequence,
@@ -211,7 +213,7 @@ fn what_is_deleted_stays_in_every_table_and_its_name_can_be_used_again() {
 
     let second = s.run(&tenant).unwrap();
     assert_ne!(uid(&second), id);
-    assert_eq!(database::hops(uid(&second)).unwrap(), [">pending Accepted", "pending>running AllReplicasReady"]);
+    assert_eq!(s.hops(uid(&second)).unwrap(), [">pending Accepted", "pending>running AllReplicasReady"]);
     assert_eq!(
         one("SELECT count(*), count(*) FILTER (WHERE deleted) FROM berth.tenant_containers
              WHERE tenant_org_id = :'ns' AND service_name = 'gone'"),
@@ -224,9 +226,9 @@ fn a_service_that_never_ran_can_be_deleted() {
     let Some(s) = scenario("unborn") else { return };
     let object = s.apply(&Tenant::named("unborn").with("image", "localhost/nowhere/nothing:1")).unwrap();
     s.delete("unborn").unwrap();
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops.last().map(String::as_str), Some("stopped>deleted Deleted"), "{hops:?}");
-    assert!(database::is_one_line(uid(&object)).unwrap());
+    assert!(s.is_one_line(uid(&object)).unwrap());
 }
 
 #[test]
@@ -238,9 +240,9 @@ fn a_namespace_with_services_inside_can_be_deleted() {
     s.user.run(&["get", "tc"]).unwrap();
     berth_e2e::kubectl::Kubectl::admin().run(&["delete", "namespace", &s.namespace, "--timeout=90s"]).unwrap();
     for object in [&running, &failed] {
-        let hops = database::hops(uid(object)).unwrap();
+        let hops = s.hops(uid(object)).unwrap();
         assert_eq!(hops.last().map(String::as_str), Some("stopped>deleted Deleted"), "{hops:?}");
-        assert!(database::is_one_line(uid(object)).unwrap());
+        assert!(s.is_one_line(uid(object)).unwrap());
     }
 }
 
@@ -307,7 +309,7 @@ fn deleting_in_the_foreground_makes_nothing_anew_and_orphans_run_on() {
         write.contains(&format!(" {}/gone", s.namespace)) && write.ends_with(": 201") && !write.contains(" events ")
     });
     assert_eq!(made.collect::<Vec<_>>(), Vec::<&String>::new());
-    let hops = database::hops(uid(&gone)).unwrap();
+    let hops = s.hops(uid(&gone)).unwrap();
     assert_eq!(hops[2..], ["running>paused Draining", "paused>stopped ScaledToZero", "stopped>deleted Deleted"]);
 
     let before = s.get("statefulset", "orphan").unwrap();
@@ -316,6 +318,6 @@ fn deleting_in_the_foreground_makes_nothing_anew_and_orphans_run_on() {
     assert_eq!((uid(&after), &after["spec"]), (uid(&before), &before["spec"]), "it runs on as it did");
     assert_eq!(after["metadata"]["ownerReferences"], json!(null));
     assert_eq!(condition(&s.get("pod", "orphan-0").unwrap(), "Ready"), "True");
-    let hops = database::hops(uid(&orphan)).unwrap();
+    let hops = s.hops(uid(&orphan)).unwrap();
     assert_eq!(hops[2..], ["running>paused Orphaned", "paused>stopped Orphaned", "stopped>deleted Deleted"]);
 }

@@ -2,7 +2,6 @@
 //! pods follow.
 
 use berth_e2e::{
-    database,
     kubectl::Error,
     objects::{self, Tenant, condition, message, reason},
     scenario::{Scenario, uid},
@@ -72,10 +71,10 @@ fn pause_and_resume_keep_the_very_same_pods() {
     for (i, before) in before.iter().enumerate() {
         assert_eq!(uid(&until_cpu(&s, &format!("nap-{i}"), "120m")), before);
     }
-    let hops = database::hops(&id).unwrap();
+    let hops = s.hops(&id).unwrap();
     assert_eq!(hops[1..], ["pending>running AllReplicasReady", "running>paused Paused", "paused>running Resumed"]);
-    assert!(database::is_one_line(&id).unwrap());
-    let asked = database::column(
+    assert!(s.is_one_line(&id).unwrap());
+    let asked = s.column(
         "SELECT action FROM berth.operation_logs WHERE target_uid = :'uid' AND phase = 'finish' AND succeeded ORDER BY at",
         &[("uid", &id)],
     )
@@ -157,7 +156,7 @@ fn an_object_is_left_alone_visibly_and_deleted_all_the_same() {
     s.user.run(&["annotate", "tc", "still", "berth.dev/reconcile=disabled"]).unwrap();
     s.until("still", "left alone", |object| reason(object, "Reconciling") == "ReconcileDisabled").unwrap();
     s.delete("still").unwrap();
-    assert_eq!(database::hops(uid(&object)).unwrap().last().unwrap(), "stopped>deleted Deleted");
+    assert_eq!(s.hops(uid(&object)).unwrap().last().unwrap(), "stopped>deleted Deleted");
 }
 
 /// `BERTH_CHANGES=1000` makes so many, `BERTH_SEED=S` others.
@@ -182,7 +181,7 @@ fn states_that_change_faster_than_pods_follow_never_leave_the_table() {
     let edges = drawn.lines().filter_map(|line| line.trim().split_once(" --> "));
     let table: Vec<String> =
         edges.map(|(from, to)| format!("{}>{}", from.replace("[*]", ""), to.split(':').next().unwrap())).collect();
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     let outside: Vec<_> = hops
         .iter()
         .filter(|hop| {
@@ -190,6 +189,6 @@ fn states_that_change_faster_than_pods_follow_never_leave_the_table() {
         })
         .collect();
     assert!(outside.is_empty(), "{outside:?}");
-    assert!(database::is_one_line(uid(&object)).unwrap());
+    assert!(s.is_one_line(uid(&object)).unwrap());
     println!("{changes} changes, {} records", hops.len());
 }

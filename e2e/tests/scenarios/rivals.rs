@@ -1,7 +1,6 @@
 //! One live service for each (tenantOrg, user, serviceName).
 
 use berth_e2e::{
-    database,
     kubectl::Kubectl,
     objects::{Tenant, message, reason},
     scenario::uid,
@@ -28,13 +27,14 @@ fn a_second_service_of_the_same_name_waits_until_the_first_is_gone() {
     s.delete("first").unwrap();
     s.until_in(&elsewhere, "second", "running", |object| berth_e2e::scenario::is_ready(object, "Running")).unwrap();
     for object in [&first, &second] {
-        assert!(database::is_one_line(uid(object)).unwrap());
+        assert!(s.is_one_line(uid(object)).unwrap());
     }
-    let live = database::column(
-        "SELECT name FROM berth.tenant_containers WHERE tenant_org_id = :'org' AND NOT deleted",
-        &[("org", &s.namespace)],
-    )
-    .unwrap();
+    let live = s
+        .column(
+            "SELECT name FROM berth.tenant_containers WHERE tenant_org_id = :'org' AND NOT deleted",
+            &[("org", &s.namespace)],
+        )
+        .unwrap();
     assert_eq!(live, ["second"]);
     Kubectl::admin().run(&["delete", "namespace", &format!("{}-too", s.namespace), "--timeout=90s"]).unwrap();
 }

@@ -1,7 +1,6 @@
 //! Changes of a running service reach its replicas one after another.
 
 use berth_e2e::{
-    database,
     objects::{Tenant, condition},
     scenario::{Scenario, is_ready, uid},
 };
@@ -51,9 +50,9 @@ fn a_release_and_a_restart_replace_replicas_one_by_one() {
     assert!(least >= 2, "{least} replicas were ready at worst");
     let new = uids(&s);
     assert!(old.split(' ').all(|uid| !new.contains(uid)), "{old} / {new}");
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops[2..], ["running>running Updated", "running>running Restarted"]);
-    let replicas = database::rows(
+    let replicas = s.rows(
         "SELECT count(*), count(*) FILTER (WHERE status = 'running') FROM berth.containers WHERE tenant_container_id = :'uid'",
         &[("uid", uid(&object))],
     )
@@ -71,6 +70,6 @@ fn a_release_that_does_not_start_leaves_the_others_serving() {
     assert_eq!(condition(&stalled, "Available"), "True");
     s.change("fleet", &json!({"image": berth_e2e::objects::IMAGE})).unwrap();
     s.until_ready("fleet", "Running").unwrap();
-    let hops = database::hops(uid(&object)).unwrap();
+    let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops[2..], ["running>running Released", "running>running Released"]);
 }
