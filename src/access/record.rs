@@ -72,6 +72,7 @@ impl Account {
         if envelope.kind == Kind::Grant {
             self.status.recorded = Some(Recorded { reason: envelope.reason.clone(), generation: envelope.generation });
         }
+        self.status.observed_generation = chain::seen(record, self.status.observed_generation);
         self.known.head = record.head();
     }
 

@@ -82,7 +82,7 @@ impl Account for Tale<'_> {
         let instead = untold.map(Standing::untold);
         let standing = instead.as_ref().unwrap_or(standing);
         let mut shown = status::of(&self.account.status, self.grant, standing, carriers.clone(), kept, *now);
-        if let Some(Untold::Refused(_)) = untold {
+        if untold.is_some() {
             // Else the next pass would not know that there was something which nobody saw.
             shown.observed_generation = self.account.status.observed_generation;
         }

@@ -4,7 +4,7 @@
 //! Owns: what a pass can meet at the other end of its client. Must never: do what a controller would do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use crate::ledger::{Config, Ledger, Record, simulated::Database};
+use crate::ledger::{Config, Kind, Ledger, Record, simulated::Database};
 
 #[derive(Default)]
 struct Kept {
@@ -353,6 +353,26 @@ impl Replica {
         };
         self.line().iter().map(words).collect()
     }
+}
+
+/// The generations of an object's spec that `records` tell of: by what followed them, as unseen, or as what came after those.
+///
+/// # Panics
+/// Where one is told of both ways, or as unseen twice.
+pub(crate) fn generations(records: &[Record]) -> BTreeSet<i64> {
+    let of = |record: &Record| record.envelope().generation;
+    let (unseen, told): (Vec<&Record>, Vec<&Record>) =
+        records.iter().partition(|record| record.envelope().kind == Kind::Unobserved);
+    let mut all: BTreeSet<i64> = told.into_iter().map(of).collect();
+    for record in &unseen {
+        let details: Value = serde_json::from_str(record.details().unwrap()).unwrap();
+        let (count, next) = (details["unseen"].as_i64().unwrap(), of(record));
+        for generation in next - count..next {
+            assert!(all.insert(generation), "generation {generation} is told of twice: {}", details["message"]);
+        }
+    }
+    all.extend(unseen.into_iter().map(of));
+    all
 }
 
 async fn open(database: &Database, spool: &TempDir, number: u64) -> Ledger {

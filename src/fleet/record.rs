@@ -101,10 +101,7 @@ impl Account {
         let envelope = record.envelope();
         let details = record.details().and_then(|text| serde_json::from_str(text).ok());
         let to = envelope.to == Some(State::Deleted);
-        if envelope.kind == Kind::Unobserved {
-            // What nobody saw is told; what is there now is not.
-            self.status.observed_generation = envelope.generation - 1;
-        }
+        self.status.observed_generation = chain::seen(record, self.status.observed_generation);
         self.status.recorded = after(self.status.recorded.take(), envelope.kind, envelope.generation, details, to);
         if let Some(recorded) = &mut self.status.recorded {
             // Waves that the spec does not have any more.

@@ -78,9 +78,7 @@ impl Account {
                 reason: envelope.reason.clone(),
                 generation: envelope.generation,
             }),
-            // What nobody saw is told; what is there now comes next.
-            Kind::Unobserved => before.map(|told| Recorded { generation: envelope.generation - 1, ..told }),
-            _ => before,
+            _ => before.map(|told| Recorded { generation: chain::seen(record, told.generation), ..told }),
         };
         self.known.head = record.head();
     }

@@ -328,6 +328,9 @@ impl Pass<'_> {
             Kept::Away(trouble.as_ref())
         };
         let mut shown = status::of(&tenant, observed, &standing, kept, envelope.at);
+        if before {
+            shown.observed_generation = chain::seen(&record, tenant.shown.status.observed_generation);
+        }
         status::advance(&mut shown, &record);
         let news = reason_of(&shown) != self.object.status.as_ref().and_then(reason_of);
         self.write_status(&tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;

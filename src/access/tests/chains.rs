@@ -8,7 +8,7 @@ use super::{
     world::{BINDING, GRANT, World},
 };
 use crate::{
-    chain::simulated::Cut,
+    chain::simulated::{Cut, generations},
     ledger::{
         Kind,
         simulated::{Database, Weather},
@@ -223,6 +223,29 @@ async fn two_leaders_leave_one_line() {
         "what the first has told stands, by whom it was"
     );
     assert!(world.database.verify().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_is_told_of_once_wherever_a_leader_ends() {
+    for left in 0..5 {
+        let mut world = World::new().await;
+        world.settle().await;
+        world.change("dana@acme.example", "role", json!("read-only"));
+        world.server.cut_after(left, Cut::Before);
+        let server = world.server.clone();
+        tokio::select! {
+            done = world.pass() => drop(done.unwrap()),
+            () = server.is_silent() => {}
+        }
+        world.server.answers();
+        world.takes_over().await;
+        // Nobody looks until it has changed twice more.
+        world.change("erin@acme.example", "expiresAt", json!(LATER));
+        world.change("erin@acme.example", "role", json!("operator"));
+        world.settle().await;
+        assert_eq!(Vec::from_iter(generations(&world.database.records())), [1, 2, 3, 4], "cut after {left} writes");
+        assert!(world.database.verify().is_clean());
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::{
     server::{Cut, Server},
 };
 use crate::{
-    chain::SLOTS,
+    chain::{SLOTS, simulated::generations},
     ledger::{
         Kind,
         simulated::{Database, Weather},
@@ -168,6 +168,29 @@ fn changes_that_nobody_saw_are_counted_in_a_record() {
     let written = world.server.writes().len();
     world.run();
     assert_eq!(world.server.writes().len(), written, "told once");
+}
+
+#[test]
+fn each_change_is_told_of_once_wherever_a_leader_ends() {
+    for how in [Cut::Before, Cut::After, Cut::Lost] {
+        for left in 0..6 {
+            let database = Database::default();
+            let mut world = World::beside(&database);
+            world.run();
+            world.edit(|spec| spec["desiredState"] = json!("Paused"));
+            world.server.cut_after(left, how);
+            world.pass();
+            world.server.never_cut();
+            // Nobody looks until it has changed twice more.
+            world.edit(|spec| spec["desiredState"] = json!("Running"));
+            world.edit(|spec| spec["desiredState"] = json!("Paused"));
+            world.start_operator_again();
+            world.run();
+            assert_eq!(Vec::from_iter(generations(&database.records())), [1, 2, 3, 4], "{how:?}, {left} writes");
+            assert_eq!(world.object()["status"]["observedGeneration"], 4);
+            world.verify_database(&database, "a leader ended");
+        }
+    }
 }
 
 #[test]
