@@ -124,7 +124,7 @@ impl Account {
             },
             "gives": self.gives,
             "expiresAt": until,
-            "grantedBy": self.known.actor,
+            "grantedBy": self.known.asked_by(),
         });
         self.known.draft(Kind::Grant, reason, actor, reason == REMOVED, details)
     }

@@ -14,12 +14,15 @@ use crate::{
 /// How the cause of what a rollout asked for begins; its namespace and name follow.
 pub const ROLLOUT: &str = "rollout ";
 
-/// The API server's stamp if it belongs to this generation, else the last manager of the spec as a guess.
+/// The API server's stamp if it belongs to this generation, else the last manager of the spec as a guess. A deletion, which
+/// nothing can stamp, is a generation by itself: the stamp of the one before is that of the spec.
 pub fn of(metadata: &ObjectMeta, generation: i64) -> Actor {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|all| all.get(name));
     let stamped = annotation(ACTOR_GENERATION_ANNOTATION).and_then(|stamp| stamp.parse::<i64>().ok());
+    let is_of_spec =
+        |stamp: i64| stamp == generation || metadata.deletion_timestamp.is_some() && stamp == generation - 1;
     match annotation(ACTOR_ANNOTATION) {
-        Some(name) if stamped == Some(generation) => match name.strip_prefix(ROLLOUT_ACTOR_PREFIX) {
+        Some(name) if stamped.is_some_and(is_of_spec) => match name.strip_prefix(ROLLOUT_ACTOR_PREFIX) {
             Some(rollout) => Actor::Berth(format!("{ROLLOUT}{rollout}")),
             None => Actor::User(name.clone()),
         },

@@ -13,7 +13,7 @@ use super::rollout::Damaged;
 use crate::{
     api::{Deployment, TenantContainer},
     chain::{Calm, ChainError, Keeper, Told},
-    ledger::{Ledger, Micros},
+    ledger::{Ledger, LedgerError, Micros},
     tenant::{cache::Cache, view::NamespaceView},
 };
 
@@ -73,6 +73,14 @@ pub enum PassError {
     /// Its chain could not be brought further; targets get what they are to have, but nothing new is shown.
     #[error("how the rollout stands is not shown")]
     Chain(#[from] ChainError),
+    /// The ledger did not take how the rollout stands; all else was done.
+    #[error("how the rollout stands is not shown")]
+    Untold {
+        /// Why it did not.
+        source: LedgerError,
+        /// When the rollout is to be looked at for its own sake: no soak and no deadline waits for the ledger.
+        look_again: Duration,
+    },
     /// The API server left out what it always sets.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -84,7 +92,16 @@ impl PassError {
         match self {
             Self::Release { .. } => "ReleaseNotWritten",
             Self::Chain(error) => error.reason(),
+            Self::Untold { source, .. } => source.reason(),
             Self::Damaged(_) => "MetadataDamaged",
+        }
+    }
+
+    /// When the rollout is to be looked at at the latest, whatever failed; none where that has no moment.
+    pub const fn look_again(&self) -> Option<Duration> {
+        match self {
+            Self::Untold { look_again, .. } => Some(*look_again),
+            _ => None,
         }
     }
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::{self, ChainError, Telling},
+    chain::{self, ChainError, Said, Telling},
 };
 
 /// How often a rollout is looked at when nothing happens: a safety net, which writes nothing.
@@ -94,7 +94,11 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     };
     let tale = Tale { context, rollout: &rollout, account, seen };
     // Boxed: it is much of a pass.
-    let said = Box::pin(chain::tell(telling, Arc::clone(&object), tale)).await?;
+    let (said, untold) = match Box::pin(chain::tell(telling, Arc::clone(&object), tale)).await {
+        Ok(said) => (said, None),
+        Err(ChainError::Ledger(error)) => (Said::default(), Some(error)),
+        Err(other) => return Err(other.into()),
+    };
     done.writes += said.writes;
     done.records += said.records;
     if said.records > 0 {
@@ -119,7 +123,10 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     .flatten()
     .min()
     .unwrap_or(RESYNC);
-    Ok(done)
+    match untold {
+        None => Ok(done),
+        Some(source) => Err(PassError::Untold { source, look_again: done.look_again }),
+    }
 }
 
 /// The targets as they are known now, in the order of namespace and name, and who else has one.

@@ -136,8 +136,11 @@ impl Account {
                 None => format!("a release of {}", self.image),
             };
             let message = format!("{message}: {} targets in {} waves", seen.shown.targets, seen.shown.waves.len());
-            let reason = if now.reason == REMOVED { REMOVED } else { BEGAN };
-            return Some(self.draft(reason, self.known.actor.clone(), &message, parts, None));
+            let (reason, by) = match now.reason.as_str() {
+                REMOVED => (REMOVED, Actor::Unknown),
+                _ => (BEGAN, self.known.actor.clone()),
+            };
+            return Some(self.draft(reason, by, &message, parts, None));
         };
         let after = told.cursor.as_ref().filter(|cursor| cursor.turn == turn).map(|cursor| cursor.after.as_str());
         let left: Vec<&Outcome> =
@@ -324,7 +327,7 @@ impl Account {
         details["namespace"] = json!(self.known.target.namespace);
         details["name"] = json!(self.known.target.name);
         details["image"] = json!(self.image);
-        details["askedBy"] = json!(visible(&String::from(self.known.actor.clone()), MAX_NAME));
+        details["askedBy"] = json!(self.known.asked_by());
         self.known.draft(Kind::Rollout, reason, actor, reason == REMOVED, details)
     }
 

@@ -42,6 +42,10 @@ pub(super) trait Passes: Send + Sync + 'static {
     fn reason(failure: &Self::Failure) -> &'static str;
     /// Whether that is the ordinary course of things: read again, and it is right.
     fn is_ordinary(failure: &Self::Failure) -> bool;
+    /// When the object is to be looked at at the latest, whatever failed; none where that has no moment, or another one calls.
+    fn look_again(_failure: &Self::Failure) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a pass came to.
@@ -106,7 +110,7 @@ where
     }
 
     fn on_error(object: Arc<P::Object>, failure: &P::Failure, frame: Arc<Self>) -> Action {
-        let wait = frame.retries.failed(ObjectRef::from_obj(&*object), dice());
+        let wait = frame.retries.failed(ObjectRef::from_obj(&*object), dice(), P::look_again(failure));
         let metadata = object.meta();
         let (uid, namespace, name) = (metadata.uid.as_deref(), metadata.namespace.as_deref(), metadata.name.as_deref());
         let (controller, reason, why) = (P::CONTROLLER, P::reason(failure), explain(failure));

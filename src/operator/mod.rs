@@ -452,7 +452,7 @@ impl Worker {
 
     fn on_error(object: Arc<TenantContainer>, error: &PassError, worker: Arc<Self>) -> Action {
         let about = ObjectRef::from_obj(&*object);
-        let wait = worker.retries.failed(about, dice());
+        let wait = worker.retries.failed(about, dice(), error.look_again());
         let (uid, namespace, name) =
             (object.metadata.uid.as_deref(), object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
         let (reason, why) = (error.reason(), explain(error));

@@ -190,7 +190,7 @@ impl Rounds {
     }
 
     fn on_error(object: Arc<TenantQuota>, error: &RoundError, rounds: Arc<Self>) -> Action {
-        let wait = rounds.retries.failed(ObjectRef::from_obj(&*object), dice());
+        let wait = rounds.retries.failed(ObjectRef::from_obj(&*object), dice(), None);
         let (quota, reason, why) = (object.name_any(), reason(error), explain(error));
         let is_ordinary = matches!(
             error,

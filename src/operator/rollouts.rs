@@ -186,6 +186,10 @@ impl Passes for Fleet {
         failure.reason()
     }
 
+    fn look_again(failure: &PassError) -> Option<Duration> {
+        failure.look_again()
+    }
+
     fn is_ordinary(failure: &PassError) -> bool {
         matches!(
             failure,

@@ -89,8 +89,11 @@ impl Account {
             return None;
         }
         let Some(told) = &self.status.recorded else {
-            let reason = if self.known.deleting { REMOVED } else { LIMITS_SET };
-            return Some(self.draft(reason, self.known.actor.clone()));
+            let (reason, by) = match self.known.deleting {
+                true => (REMOVED, Actor::Unknown),
+                false => (LIMITS_SET, self.known.actor.clone()),
+            };
+            return Some(self.draft(reason, by));
         };
         if let Some(unseen) = chain::unseen(self.chain(), told.generation) {
             return Some(unseen);
@@ -131,7 +134,7 @@ impl Account {
             "limits": self.limits(),
             "used": self.used(),
             "waiting": self.status.waiting,
-            "setBy": self.known.actor,
+            "setBy": self.known.asked_by(),
         });
         self.known.draft(Kind::Quota, reason, by, reason == REMOVED, details)
     }

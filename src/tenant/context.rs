@@ -89,6 +89,14 @@ pub enum PassError {
     /// The ledger did not take a record; children are as they should be, but nothing new is shown.
     #[error("the new state is not shown")]
     Ledger(#[from] LedgerError),
+    /// Nor did it in the end, when all else was done.
+    #[error("the new state is not shown")]
+    Untold {
+        /// Why it did not.
+        source: LedgerError,
+        /// When the service is to be looked at for its own sake: no drain and no deadline waits for the ledger.
+        look_again: Duration,
+    },
     /// What goes with the object has no other home yet: its finalizer stays.
     #[error(transparent)]
     Tombstone(#[from] TombstoneError),
@@ -123,10 +131,18 @@ impl PassError {
             Self::Quota(QuotaError::NotLeader) => "NotLeader",
             Self::Quota(QuotaError::Overtaken(_)) => "Overtaken",
             Self::Quota(QuotaError::Api { .. }) => "QuotaNotAsked",
-            Self::Ledger(error) => error.reason(),
+            Self::Ledger(error) | Self::Untold { source: error, .. } => error.reason(),
             Self::Tombstone(_) => "TombstoneNotWritten",
             Self::Unaccountable(error) => error.reason(),
             Self::Endless(_) => "Endless",
+        }
+    }
+
+    /// When the object is to be looked at at the latest, whatever failed; none where that has no moment.
+    pub const fn look_again(&self) -> Option<Duration> {
+        match self {
+            Self::Untold { look_again, .. } => Some(*look_again),
+            _ => None,
         }
     }
 }

@@ -426,7 +426,7 @@ impl Pass<'_> {
         }
         match error.or(self.unsaid) {
             None => Ok(self.done),
-            Some(error) => Err(error.into()),
+            Some(source) => Err(PassError::Untold { source, look_again: self.done.look_again }),
         }
     }
 

@@ -69,6 +69,9 @@ async fn a_life_is_told_by_whom_and_why() {
     assert_eq!((&details["gives"]["role"], &details["expiresAt"]), (&json!("operator"), &json!(NOON)));
     assert_eq!(details["message"], "role operator for User alice@acme.example until 2030-01-01T12:00:00Z");
     assert!(records.iter().all(|record| record.envelope().kind == Kind::Grant));
+    // A deletion is a generation, and nobody's stamp is of it.
+    let last: serde_json::Value = serde_json::from_str(records[4].details().unwrap()).unwrap();
+    assert_eq!(last["grantedBy"], "user:erin@acme.example");
 }
 
 #[rstest]

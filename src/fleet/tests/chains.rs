@@ -106,7 +106,10 @@ async fn a_rollout_is_told_by_whom_and_why_with_what_came_of_each_target() {
     let canary = parts(&records[2]).into_iter().find(|part| part.key == "canary").unwrap();
     assert_eq!((canary.outcome.as_str(), canary.approved_by.as_deref()), ("Done", Some("erin@acme.example")));
     assert!(canary.began < canary.ended);
-    let details: Value = serde_json::from_str(records[0].details().unwrap()).unwrap();
+    let details = |record: &Record| serde_json::from_str::<Value>(record.details().unwrap()).unwrap();
+    // A deletion is a generation, and nobody's stamp is of it.
+    assert_eq!(details(&records[6])["askedBy"], "user:dana@acme.example");
+    let details = details(&records[0]);
     assert_eq!(details["message"], format!("a release of {NEW}: 5 targets in 2 waves"));
     assert!(fleet.replica.database.verify().is_clean());
 }

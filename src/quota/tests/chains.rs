@@ -100,6 +100,7 @@ impl World {
     fn delete(&self) {
         let Some(mut object) = self.object() else { return };
         object["metadata"]["deletionTimestamp"] = json!("2030-01-01T13:00:00Z");
+        object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
         self.server.put(QUOTA, object);
     }
 
@@ -184,6 +185,8 @@ async fn a_quota_is_told_by_whom_and_why_and_what_is_reserved_stays_the_desks() 
         (&details(1)["limits"], &details(1)["setBy"]),
         (&json!({"containers": 2}), &json!("user:dana@acme.example"))
     );
+    // A deletion is a generation, and nobody's stamp is of it.
+    assert_eq!(details(4)["setBy"], "user:dana@acme.example");
     assert_eq!((&details(2)["waiting"], &details(2)["used"]["containers"]), (&json!(5), &json!(2)));
     assert_eq!(details(2)["message"], "5 of acme wait for room; reserved: 2 containers of 2");
     assert!(world.replica.database.verify().is_clean());

@@ -96,7 +96,6 @@ pub(super) const PODS: &str = "/api/v1/namespaces/acme/pods";
 
 /// How one pass ended.
 #[derive(Debug)]
-#[expect(dead_code, reason = "why a pass failed is for whoever reads a test's output")]
 pub(super) enum Ended {
     Done(Done),
     Failed(PassError),
@@ -635,6 +634,13 @@ impl World {
     pub(super) fn audit_entries(&self) -> u64 {
         let reader = Reader::Spool(self.spool.path().to_owned());
         self.runtime.block_on(reader.verify()).unwrap().standalone
+    }
+
+    pub(super) fn failure(&self) -> &PassError {
+        match &self.ended {
+            Some(Ended::Failed(error)) => error,
+            other => panic!("the pass ended otherwise: {other:?}"),
+        }
     }
 
     pub(super) fn done(&self) -> Done {

@@ -244,6 +244,34 @@ fn a_full_status_shows_nothing_more_and_its_service_goes_on() {
     world.verify_database(&database, "full");
 }
 
+#[test]
+fn a_drain_ends_on_time_though_the_ledger_takes_nothing_more() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    database.set(Weather::Away);
+    // Two of its first states, and one more; the drain is in the last slot.
+    world.run();
+    for n in 0..SLOTS - 3 {
+        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
+        world.run();
+    }
+    world.edit(|spec| spec["desiredState"] = json!("Stopped"));
+    world.pass();
+    assert_eq!(world.object()["status"]["phase"], "Paused");
+    // What nobody saw is to be told now, and cannot be.
+    for _ in 0..2 {
+        world.edit(|spec| spec["drainSeconds"] = json!(spec["drainSeconds"].as_i64().unwrap_or(5) + 1));
+    }
+    world.pass();
+    let error = world.failure();
+    assert_eq!(error.reason(), "LedgerFull");
+    let look_again = error.look_again().unwrap();
+    assert!(look_again < Duration::from_secs(9), "nobody comes back when the drain ends, but in {look_again:?}");
+    world.later(8);
+    world.pass();
+    assert_eq!(world.stateful_set().unwrap()["spec"]["replicas"], 0);
+}
+
 #[rstest]
 #[case::with_an_operator_that_begins_anew(true)]
 #[case::with_one_that_works_on(false)]
