@@ -15,6 +15,8 @@ use crate::{
 
 /// The longest message of a target, in characters: a record holds many.
 const MAX_MESSAGE: usize = 200;
+/// What a target takes in JSON beside its texts, in bytes; and a text no more than twice itself: all of it may be quotes.
+const BESIDE_TEXTS: usize = 400;
 
 /// One target, and what came of it so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,19 @@ pub fn outcomes(sight: &Sight<'_>, plan: &Plan) -> Vec<Outcome> {
     let places = waves::place(sight.rollout, sight.targets).of;
     let all = sight.targets.iter().zip(&plan.stages).zip(places);
     all.map(|((target, stage), place)| outcome(sight, target, stage, place)).collect()
+}
+
+/// The first of them that fit into so many bytes of JSON, at least.
+pub fn fitting(all: &[Outcome], bytes: usize) -> &[Outcome] {
+    let mut left = bytes;
+    let fits = |outcome: &&Outcome| {
+        let Part { wave, namespace, name, message, .. } = &outcome.part;
+        let texts = [wave, namespace, name, message].into_iter().flatten();
+        let size = BESIDE_TEXTS + 2 * texts.map(String::len).sum::<usize>();
+        left = left.saturating_sub(size);
+        left > 0
+    };
+    &all[..all.iter().take_while(fits).count()]
 }
 
 fn outcome(sight: &Sight<'_>, target: &Target, stage: &Stage, place: usize) -> Outcome {
@@ -89,4 +104,38 @@ fn failed_at(sight: &Sight<'_>, target: &Target) -> Micros {
     let stalled = target.seen.as_ref().map(|seen| &seen.stalled).filter(|stalled| stalled.is);
     let deadline = || begun(sight, target).map(|begun| Micros(begun.0.saturating_add(sight.rollout.deadline)));
     stalled.map(|stalled| stalled.since).or_else(deadline).unwrap_or(sight.now)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::all_quotes("\"")]
+    #[case::long_in_bytes("\u{1f980}")]
+    #[case::ordinary("a")]
+    fn what_fits_does(#[case] character: &str) {
+        let part = Part {
+            scope: Scope::Target,
+            key: "12345678-1234-1234-1234-123456789012".to_owned(),
+            wave: Some("w".repeat(63)),
+            namespace: Some("n".repeat(63)),
+            name: Some("n".repeat(253)),
+            outcome: "RollbackFailed".to_owned(),
+            reason: Some("ReferenceNotFound".to_owned()),
+            message: Some(character.repeat(MAX_MESSAGE)),
+            began: Some(Micros(i64::MAX)),
+            ended: Some(Micros(i64::MAX)),
+            counts: None,
+            approved_by: None,
+        };
+        let all = vec![Outcome { is_touched: true, part }; 10_000];
+        let room = 4 << 20;
+        let fitting = fitting(&all, room);
+        let parts: Vec<_> = fitting.iter().map(|outcome| &outcome.part).collect();
+        let size = serde_json::to_string(&parts).unwrap().len();
+        assert!((room / 3..room).contains(&size), "{} targets, {size} bytes", fitting.len());
+    }
 }

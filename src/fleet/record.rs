@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{outcome::Outcome, rollout::Rollout, status};
+use super::{
+    outcome::{self, Outcome},
+    rollout::Rollout,
+    status,
+};
 use crate::{
     api::{
         Deployment,
@@ -35,8 +39,8 @@ pub const REMOVED: &str = "Removed";
 const ROOM: usize = ledger::MAX_DETAILS - 1_500;
 /// How many of them a record that tells of targets alone needs for the rest.
 const BESIDE_TARGETS: usize = 2_000;
-/// How many targets a snapshot holds.
-const MAX_TARGETS: usize = 10_000;
+/// How many bytes of targets a snapshot holds: less than a home takes in one piece.
+const TARGETS_IN_SNAPSHOT: usize = 6 << 20;
 /// The longest sentence of a record, and the longest name in one, in characters.
 const MAX_MESSAGE: usize = 1_000;
 const MAX_NAME: usize = 128;
@@ -339,8 +343,9 @@ impl Account {
             None => told,
         };
         let of_now = recorded.as_ref().filter(|recorded| recorded.revision == self.revision);
+        let fitting = outcome::fitting(&seen.outcomes, TARGETS_IN_SNAPSHOT);
         let parts = of_now.map(|recorded| {
-            let targets = seen.outcomes.iter().take(MAX_TARGETS).map(|outcome| outcome.part.clone());
+            let targets = fitting.iter().map(|outcome| outcome.part.clone());
             self.parts(seen, recorded, |_| true).into_iter().chain(targets).collect()
         });
         let rollout = ledger::Rollout {
@@ -348,7 +353,7 @@ impl Account {
             image: self.image.clone(),
             asked_by: self.known.actor.clone(),
             removed: recorded.as_ref().is_some_and(|recorded| recorded.reason == REMOVED),
-            whole: parts.is_some() && seen.outcomes.len() <= MAX_TARGETS,
+            whole: parts.is_some() && fitting.len() == seen.outcomes.len(),
             parts: parts.unwrap_or_default(),
         };
         self.known.snapshot(head, seal, Present::Rollout(rollout))
