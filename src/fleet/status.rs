@@ -436,6 +436,11 @@ pub fn news(before: &DeploymentStatus, after: &DeploymentStatus) -> Vec<News> {
         }
         let WaveStatus { name, phase, targets, done, failed, approved_by, .. } = wave;
         match phase.as_str() {
+            "Progressing" if !matches!(was, "Waiting" | "AwaitingApproval") => tell(
+                false,
+                "WaveProgressing",
+                format!("wave {name} is at work again: {done} of {targets} targets are past the gate"),
+            ),
             "Progressing" => {
                 let by = approved_by.as_ref().map(|by| format!(", approved by {by}")).unwrap_or_default();
                 tell(false, "WaveStarted", format!("wave {name} begins: {targets} targets{by}"));
@@ -461,4 +466,23 @@ pub fn news(before: &DeploymentStatus, after: &DeploymentStatus) -> Vec<News> {
         tell(true, "Diverged", message.map(|condition| condition.message.clone()).unwrap_or_default());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_that_comes_back_from_a_soak_does_not_begin_again() {
+        let with = |phase: &str| DeploymentStatus {
+            waves: vec![WaveStatus { name: "canary".to_owned(), phase: phase.to_owned(), ..WaveStatus::default() }],
+            ..DeploymentStatus::default()
+        };
+        let reasons = |from: &str, to: &str| -> Vec<String> {
+            news(&with(from), &with(to)).into_iter().map(|news| news.reason).collect()
+        };
+        assert_eq!(reasons("AwaitingApproval", "Progressing"), ["WaveStarted"]);
+        assert_eq!(reasons("Soaking", "Progressing"), ["WaveProgressing"]);
+        assert_eq!(reasons("Progressing", "Progressing"), Vec::<String>::new());
+    }
 }
