@@ -21,7 +21,7 @@ use berth_e2e::{
 use serde_json::Value;
 
 /// Restarts of every service in one phase. A status has 32 slots.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 5;
 
 const OUTAGES: [(&str, Kind); 6] = [
     ("killed", Kind::Killed),
