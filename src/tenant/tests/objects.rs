@@ -147,7 +147,7 @@ struct Operator {
 }
 
 /// Brings a cache of one kind up to what the server has.
-type Feed = Box<dyn FnMut(&Server)>;
+type Feed = Box<dyn FnMut(&Server, bool)>;
 
 impl World {
     pub(super) fn new() -> Self {
@@ -678,7 +678,7 @@ impl Operator {
             namespaces: {
                 let (cache, mut writer) = cache::<NamespaceView>();
                 let feeding = cache.clone();
-                feeds.push(Box::new(move |server| feed(&feeding, &mut writer, server.get(NAMESPACE))));
+                feeds.push(Box::new(move |server, _| feed(&feeding, &mut writer, server.get(NAMESPACE))));
                 cache
             },
             stateful_sets: fed(&mut feeds, collection("/apis/apps/v1", "statefulsets")),
@@ -691,7 +691,7 @@ impl Operator {
         let quotas = {
             let (cache, mut writer) = cache::<TenantQuota>();
             let feeding = cache.clone();
-            feeds.push(Box::new(move |server| feed(&feeding, &mut writer, server.list(QUOTAS))));
+            feeds.push(Box::new(move |server, _| feed(&feeding, &mut writer, server.list(QUOTAS))));
             cache
         };
         let client = server.client();
@@ -722,7 +722,11 @@ impl Operator {
 
     fn catch_up_with(&mut self, server: &Server, behind: &BTreeMap<usize, Server>, tenant: Option<&Value>) {
         for (watch, feed) in self.feeds.iter_mut().enumerate() {
-            feed(behind.get(&watch).unwrap_or(server));
+            match behind.get(&watch) {
+                // Over and over, over what Berth has written since.
+                Some(old) => feed(old, true),
+                None => feed(server, false),
+            }
         }
         for event in events(tenant.map(object)) {
             self.tenants.apply_watcher_event(&event);
@@ -744,7 +748,13 @@ where
 {
     let (cache, mut writer) = cache();
     let feeding = cache.clone();
-    feeds.push(Box::new(move |server| {
+    let mut last = None;
+    feeds.push(Box::new(move |server, again| {
+        // A watch tells of what has changed.
+        let versions = server.versions(&collection);
+        if last.replace(versions) == Some(versions) && !again {
+            return;
+        }
         let all = server.list(&collection).into_iter();
         let ours = all.filter(|object| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "berth");
         feed(&feeding, &mut writer, ours);

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     io,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -141,6 +142,15 @@ impl Server {
             .range(format!("{collection}/")..format!("{collection}0"))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// What tells one state of what is below a collection's path from another.
+    pub(super) fn versions(&self, collection: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (path, object) in self.kept().objects.range(format!("{collection}/")..format!("{collection}0")) {
+            (path, object["metadata"]["resourceVersion"].as_str()).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Somebody else than Berth puts an object there, or changes it.
