@@ -139,8 +139,8 @@ impl Scenario {
         self.until_ready(tenant.name(), "Running")
     }
 
-    /// Until the database has every record of what is or was here: on a busy machine one misses its budget, goes over the spool,
-    /// or into a tombstone where its object ends, and arrives some time later.
+    /// Until the database has every state of what is or was here: on a busy machine one misses its budget, goes over the spool, or
+    /// into a tombstone where its object ends, and arrives some time later. What was asked for comes by itself: [`Self::asked`].
     pub fn until_synced(&self) -> Result<(), Error> {
         self.eventually("every record is in the database", |admin| {
             let all = admin.json(&["get", "tc,bdeploy,accessgrants"])?;
@@ -156,7 +156,15 @@ impl Scenario {
         database::rows(query, values)
     }
 
-    /// One column of such an answer.
+    /// The answer of the audit to a query, once it has so many rows: no status says whether it lacks any.
+    pub fn asked(&self, count: usize, query: &str, values: &[(&str, &str)]) -> Result<Vec<Vec<String>>, Error> {
+        self.eventually("the audit has it", |_| {
+            let rows = database::rows(query, values)?;
+            Ok((rows.len() >= count).then_some(rows))
+        })
+    }
+
+    /// One column of an answer, once the database has every record.
     pub fn column(&self, query: &str, values: &[(&str, &str)]) -> Result<Vec<String>, Error> {
         self.until_synced()?;
         database::column(query, values)

@@ -75,7 +75,10 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
     done.writes += said.writes;
     done.records += said.records;
     done.look_again = said.look_again.map_or(done.look_again, |wait| done.look_again.min(wait));
-    Ok(done)
+    match said.refused {
+        None => Ok(done),
+        Some(error) => Err(ChainError::from(error).into()),
+    }
 }
 
 /// Whether an object that is being deleted is not held any more, as far as Berth is concerned.

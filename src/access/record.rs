@@ -72,7 +72,7 @@ impl Account {
         if envelope.kind == Kind::Grant {
             self.status.recorded = Some(Recorded { reason: envelope.reason.clone(), generation: envelope.generation });
         }
-        self.status.observed_generation = chain::seen(record, self.status.observed_generation);
+        self.status.observed_generation = chain::seen(record, self.status.observed_generation, self.known.generation);
         self.known.head = record.head();
     }
 
@@ -124,7 +124,7 @@ impl Account {
             },
             "gives": self.gives,
             "expiresAt": until,
-            "grantedBy": self.known.asked_by(),
+            "grantedBy": self.known.actor,
         });
         self.known.draft(Kind::Grant, reason, actor, reason == REMOVED, details)
     }

@@ -141,11 +141,12 @@ pub async fn agree<K: Chained>(
         Ok(Way::Append { superseded: Some(head) }) => {
             let record = record::superseded(chain, head).seal(seal, chain.head);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(now(record.head())) };
-            match keeper.ledger.submit(entry).await? {
-                Outcome::Durable(_) => Ok(Agreed::Show(Box::new(Entered::before(record, 1)))),
+            Ok(match keeper.ledger.submit(entry).await {
+                Ok(Outcome::Durable(_)) => Agreed::Show(Box::new(Entered::before(record, 1))),
                 // The chain is right without it; whoever disagrees next names what it finds.
-                Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. } => Ok(Agreed::Unsaid { entries: 1 }),
-            }
+                Ok(Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. }) => Agreed::Unsaid { entries: 1 },
+                Err(error) => Agreed::Not(error),
+            })
         }
         Ok(Way::Append { superseded: None }) => {
             keeper.told.agreed(chain.target.uid, rewinds, chain.head.sequence);

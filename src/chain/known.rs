@@ -8,12 +8,9 @@ use uuid::Uuid;
 use super::{Chain, Chained, actor, head};
 use crate::{
     api::LedgerStatus,
-    ledger::{Actor, Draft, Head, Kind, LedgerError, Micros, Present, Seal, Snapshot, Target, visible},
+    ledger::{Actor, Draft, Head, Kind, LedgerError, Micros, Present, Seal, Snapshot, Target},
     lifecycle::State,
 };
-
-/// The longest name of somebody in a record's details, in characters.
-const MAX_NAME: usize = 128;
 
 /// An object as its records name it.
 #[derive(Clone, Debug)]
@@ -92,11 +89,6 @@ impl Known {
             head: self.head,
             shown,
         }
-    }
-
-    /// Who asked for it as it stands, as records say it: some names are long.
-    pub fn asked_by(&self) -> String {
-        visible(&String::from(self.actor.clone()), MAX_NAME)
     }
 
     /// What is told of it, of a kind without states; the last of its life, if it `ends`.

@@ -35,17 +35,19 @@ pub fn unseen(chain: Chain<'_>, seen: i64) -> Option<Draft> {
     })
 }
 
-/// The generation that a status answers to once it shows `record`, which answered to `before`: what the record tells of, and no
-/// more. It may be one that the ledger had before, and the object have changed since.
-pub fn seen(record: &Record, before: i64) -> i64 {
+/// The generation that a status answers to once it shows `record`, which answered to `before`, of an object that is at
+/// `generation`: what the record tells of, and no more. It may be one that the ledger had before, and the object have changed
+/// since, or have been restored to what it was.
+pub fn seen(record: &Record, before: i64, generation: i64) -> i64 {
     let envelope = record.envelope();
-    match envelope.kind {
+    let told = match envelope.kind {
         // What nobody saw is told; what is there now comes next.
-        Kind::Unobserved => before.max(envelope.generation - 1),
+        Kind::Unobserved => envelope.generation - 1,
         // They tell of the chain, and not of what was asked for.
         Kind::Resolution | Kind::Lost | Kind::Import | Kind::Checkpoint => before,
-        _ => before.max(envelope.generation),
-    }
+        _ => envelope.generation,
+    };
+    before.max(told.min(generation))
 }
 
 /// The record on top of the ledger's `end`, where the API server shows an older state than the ledger has (rule 5). It names

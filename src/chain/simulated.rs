@@ -355,14 +355,16 @@ impl Replica {
     }
 }
 
-/// The generations of an object's spec that `records` tell of: by what followed them, as unseen, or as what came after those.
+/// The generations of an object's spec that `records` tell of: by what followed them, as unseen, or as what there was in the end.
 ///
 /// # Panics
 /// Where one is told of both ways, or as unseen twice.
 pub(crate) fn generations(records: &[Record]) -> BTreeSet<i64> {
     let of = |record: &Record| record.envelope().generation;
-    let (unseen, told): (Vec<&Record>, Vec<&Record>) =
+    let (unseen, mut told): (Vec<&Record>, Vec<&Record>) =
         records.iter().partition(|record| record.envelope().kind == Kind::Unobserved);
+    // What came of targets is told before what answers to a generation.
+    told.retain(|record| record.envelope().reason != "TargetsTold");
     let mut all: BTreeSet<i64> = told.into_iter().map(of).collect();
     for record in &unseen {
         let details: Value = serde_json::from_str(record.details().unwrap()).unwrap();
@@ -371,7 +373,7 @@ pub(crate) fn generations(records: &[Record]) -> BTreeSet<i64> {
             assert!(all.insert(generation), "generation {generation} is told of twice: {}", details["message"]);
         }
     }
-    all.extend(unseen.into_iter().map(of));
+    all.extend(unseen.into_iter().map(of).max());
     all
 }
 

@@ -96,7 +96,7 @@ pub struct Telling<'a> {
 }
 
 /// What telling came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Said {
     /// Requests to the API server that wrote.
     pub writes: u32,
@@ -106,6 +106,8 @@ pub struct Said {
     pub more: bool,
     /// When to look again for the ledger's sake, if nothing happens before.
     pub look_again: Option<Duration>,
+    /// Why the ledger did not take what there was to be told: that is not shown, and is to be tried again.
+    pub refused: Option<LedgerError>,
 }
 
 /// Tells all that is due of `account`, whose object was read as `object`, and shows it.
@@ -247,10 +249,8 @@ impl<A: Account> Teller<'_, A> {
             self.write(shown, ShowTests::Head).await?;
         }
         self.said.look_again = super::look_again(ledger, A::Object::conditions(self.account.status()));
-        match error.or(unsaid) {
-            None => Ok(self.said),
-            Some(error) => Err(error.into()),
-        }
+        self.said.refused = error.or(unsaid);
+        Ok(self.said)
     }
 
     /// The last record is shown: the finalizer goes, once all has another home.

@@ -78,8 +78,8 @@ pub enum PassError {
     Untold {
         /// Why it did not.
         source: LedgerError,
-        /// When the rollout is to be looked at for its own sake: no soak and no deadline waits for the ledger.
-        look_again: Duration,
+        /// When the rollout is to be looked at for its own sake, if so: no soak and no deadline waits for the ledger.
+        look_again: Option<Duration>,
     },
     /// The API server left out what it always sets.
     #[error(transparent)]
@@ -100,7 +100,7 @@ impl PassError {
     /// When the rollout is to be looked at at the latest, whatever failed; none where that has no moment.
     pub const fn look_again(&self) -> Option<Duration> {
         match self {
-            Self::Untold { look_again, .. } => Some(*look_again),
+            Self::Untold { look_again, .. } => *look_again,
             _ => None,
         }
     }

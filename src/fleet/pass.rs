@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     api::{Deployment, TenantContainer},
-    chain::{self, ChainError, Said, Telling},
+    chain::{self, ChainError, Telling},
 };
 
 /// How often a rollout is looked at when nothing happens: a safety net, which writes nothing.
@@ -94,11 +94,7 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     };
     let tale = Tale { context, rollout: &rollout, account, seen };
     // Boxed: it is much of a pass.
-    let (said, untold) = match Box::pin(chain::tell(telling, Arc::clone(&object), tale)).await {
-        Ok(said) => (said, None),
-        Err(ChainError::Ledger(error)) => (Said::default(), Some(error)),
-        Err(other) => return Err(other.into()),
-    };
+    let said = Box::pin(chain::tell(telling, Arc::clone(&object), tale)).await?;
     done.writes += said.writes;
     done.records += said.records;
     if said.records > 0 {
@@ -123,9 +119,9 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     .flatten()
     .min()
     .unwrap_or(RESYNC);
-    match untold {
+    match said.refused {
         None => Ok(done),
-        Some(source) => Err(PassError::Untold { source, look_again: done.look_again }),
+        Some(source) => Err(PassError::Untold { source, look_again: plan.look_again.map(|at| wait(at.0 - now.0)) }),
     }
 }
 

@@ -105,8 +105,13 @@ impl Account {
         let envelope = record.envelope();
         let details = record.details().and_then(|text| serde_json::from_str(text).ok());
         let to = envelope.to == Some(State::Deleted);
-        self.status.observed_generation = chain::seen(record, self.status.observed_generation);
         self.status.recorded = after(self.status.recorded.take(), envelope.kind, envelope.generation, details, to);
+        let has_more = self.status.recorded.as_ref().is_some_and(|recorded| recorded.cursor.is_some());
+        if envelope.kind != Kind::Rollout || !has_more {
+            // What came of targets comes before the record that answers to what was asked for.
+            self.status.observed_generation =
+                chain::seen(record, self.status.observed_generation, self.known.generation);
+        }
         if let Some(recorded) = &mut self.status.recorded {
             // Waves that the spec does not have any more.
             recorded.waves.retain(|wave| seen.shown.waves.iter().any(|shown| shown.name == wave.name));
@@ -331,7 +336,7 @@ impl Account {
         details["namespace"] = json!(self.known.target.namespace);
         details["name"] = json!(self.known.target.name);
         details["image"] = json!(self.image);
-        details["askedBy"] = json!(self.known.asked_by());
+        details["askedBy"] = json!(visible(&String::from(self.known.actor.clone()), MAX_NAME));
         self.known.draft(Kind::Rollout, reason, actor, reason == REMOVED, details)
     }
 

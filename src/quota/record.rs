@@ -78,7 +78,10 @@ impl Account {
                 reason: envelope.reason.clone(),
                 generation: envelope.generation,
             }),
-            _ => before.map(|told| Recorded { generation: chain::seen(record, told.generation), ..told }),
+            _ => before.map(|told| Recorded {
+                generation: chain::seen(record, told.generation, self.known.generation),
+                ..told
+            }),
         };
         self.known.head = record.head();
     }
@@ -134,7 +137,7 @@ impl Account {
             "limits": self.limits(),
             "used": self.used(),
             "waiting": self.status.waiting,
-            "setBy": self.known.asked_by(),
+            "setBy": self.known.actor,
         });
         self.known.draft(Kind::Quota, reason, by, reason == REMOVED, details)
     }

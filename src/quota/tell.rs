@@ -84,7 +84,10 @@ pub async fn tell(
         pace.present.wrote(&uid, telling.now);
     }
     said.writes += writes;
-    Ok(said)
+    match said.refused.take() {
+        None => Ok(said),
+        Some(error) => Err(error.into()),
+    }
 }
 
 impl Account for Tale<'_> {

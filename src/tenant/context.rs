@@ -94,8 +94,8 @@ pub enum PassError {
     Untold {
         /// Why it did not.
         source: LedgerError,
-        /// When the service is to be looked at for its own sake: no drain and no deadline waits for the ledger.
-        look_again: Duration,
+        /// When the service is to be looked at for its own sake, if so: no drain and no deadline waits for the ledger.
+        look_again: Option<Duration>,
     },
     /// What goes with the object has no other home yet: its finalizer stays.
     #[error(transparent)]
@@ -141,7 +141,7 @@ impl PassError {
     /// When the object is to be looked at at the latest, whatever failed; none where that has no moment.
     pub const fn look_again(&self) -> Option<Duration> {
         match self {
-            Self::Untold { look_again, .. } => Some(*look_again),
+            Self::Untold { look_again, .. } => *look_again,
             _ => None,
         }
     }

@@ -328,9 +328,7 @@ impl Pass<'_> {
             Kept::Away(trouble.as_ref())
         };
         let mut shown = status::of(&tenant, observed, &standing, kept, envelope.at);
-        if before {
-            shown.observed_generation = chain::seen(&record, tenant.shown.status.observed_generation);
-        }
+        shown.observed_generation = chain::seen(&record, tenant.shown.status.observed_generation, tenant.generation);
         status::advance(&mut shown, &record);
         let news = reason_of(&shown) != self.object.status.as_ref().and_then(reason_of);
         self.write_status(&tenant, &shown, show_tests(envelope.to == Some(State::Deleted))).await?;
@@ -417,16 +415,18 @@ impl Pass<'_> {
         if matches!(verdict.standing, Standing::AsDesired { .. }) && error.is_none() {
             self.done.writes += Box::pin(admission::give_back(self.context, &tenant, &self.object)).await?;
         }
-        if let Some(at) = verdict.look_again.into_iter().chain(calm).min() {
-            let wait = Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);
-            self.done.look_again = self.done.look_again.min(wait);
+        let own = verdict.look_again.into_iter().chain(calm).min();
+        let wait =
+            |at: Micros| Duration::from_micros(u64::try_from(at.0 - now.0).unwrap_or(0)) + Duration::from_millis(5);
+        if let Some(at) = own {
+            self.done.look_again = self.done.look_again.min(wait(at));
         }
         if let Some(wait) = chain::look_again(&self.context.ledger, &shown.conditions) {
             self.done.look_again = self.done.look_again.min(wait);
         }
         match error.or(self.unsaid) {
             None => Ok(self.done),
-            Some(source) => Err(PassError::Untold { source, look_again: self.done.look_again }),
+            Some(source) => Err(PassError::Untold { source, look_again: own.map(wait) }),
         }
     }
 

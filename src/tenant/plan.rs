@@ -137,8 +137,7 @@ pub fn conclude(
     let hop = hop(tenant, &seen);
     let state = hop.as_ref().map(|hop| hop.transition.to()).or(tenant.shown.state);
     let drain = (state == Some(State::Paused) && tenant.goal != Goal::Running && hop.is_none())
-        .then(|| drained_at(tenant, now))
-        .filter(|end| *end > now);
+        .then(|| drained_at(tenant, now));
     // What stands in the way is somebody else's object or rule: no watch of ours tells when it goes.
     let is_refused = trouble.is_some() || seen.lag.as_ref().is_some_and(|lag| lag.is_refused);
     let again = is_refused.then(|| Micros(now.0.saturating_add(TROUBLE_AGAIN)));
@@ -148,11 +147,13 @@ pub fn conclude(
             drain,
             again,
             retry::due_at(tenant, &seen.health.broken, now),
-            retry::forgotten_at(tenant).filter(|at| *at > now),
+            retry::forgotten_at(tenant),
             seen.health.look_again,
         ]
         .into_iter()
         .flatten()
+        // What is due and not done waits for something else.
+        .filter(|at| *at > now)
         .min(),
         hop,
         retry: seen.retry,

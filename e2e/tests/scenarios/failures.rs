@@ -23,12 +23,13 @@ fn says_why(s: &Scenario, name: &str, reason: &str, word: &str) {
         .unwrap();
     assert_eq!(recorded, [reason]);
     let finished = s
-        .column(
+        .asked(
+            1,
             "SELECT succeeded FROM berth.operation_logs WHERE target_uid = :'uid' AND phase = 'finish'",
             &[("uid", uid(&object))],
         )
         .unwrap();
-    assert_eq!(finished, ["f"], "the request has failed, in the audit");
+    assert_eq!(finished, [["f"]], "the request has failed, in the audit");
 }
 
 fn put_right(s: &Scenario, name: &str, spec: &Value) {

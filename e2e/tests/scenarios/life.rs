@@ -34,7 +34,8 @@ fn a_service_that_is_applied_runs_and_answers_through_its_address() {
     let hops = s.hops(uid(&object)).unwrap();
     assert_eq!(hops, [">pending Accepted", "pending>running AllReplicasReady"]);
     assert!(s.is_one_line(uid(&object)).unwrap());
-    let asked = s.rows(
+    let asked = s.asked(
+        2,
         "SELECT h.actor, o.actor, o.action, o.phase FROM berth.container_status_history h
          JOIN berth.operation_logs o USING (operation_id) WHERE h.uid = :'uid' AND h.sequence = 1 ORDER BY o.at, o.phase DESC",
         &[("uid", uid(&object))],
@@ -205,8 +206,13 @@ fn what_is_deleted_stays_in_every_table_and_its_name_can_be_used_again() {
         expected(&["Passage", "768", "dot", "10"])
     );
     assert_eq!(
-        one("SELECT action, phase, coalesce(succeeded::text, '') FROM berth.operation_logs
-             WHERE target_uid = :'uid' ORDER BY recorded_at, phase DESC"),
+        s.asked(
+            4,
+            "SELECT action, phase, coalesce(succeeded::text, '') FROM berth.operation_logs
+             WHERE target_uid = :'uid' ORDER BY recorded_at, phase DESC",
+            &[("uid", &id)],
+        )
+        .unwrap(),
         [["Create", "start", ""], ["Create", "finish", "true"], ["Delete", "start", ""], ["Delete", "finish", "true"]]
             .map(|row| row.map(str::to_owned).to_vec())
     );

@@ -74,12 +74,13 @@ fn pause_and_resume_keep_the_very_same_pods() {
     let hops = s.hops(&id).unwrap();
     assert_eq!(hops[1..], ["pending>running AllReplicasReady", "running>paused Paused", "paused>running Resumed"]);
     assert!(s.is_one_line(&id).unwrap());
-    let asked = s.column(
+    let asked = s.asked(
+        3,
         "SELECT action FROM berth.operation_logs WHERE target_uid = :'uid' AND phase = 'finish' AND succeeded ORDER BY at",
         &[("uid", &id)],
     )
     .unwrap();
-    assert_eq!(asked, ["Create", "Pause", "Resume"]);
+    assert_eq!(asked, [["Create"], ["Pause"], ["Resume"]]);
 }
 
 #[test]

@@ -237,6 +237,34 @@ async fn what_came_of_many_targets_takes_as_many_records_as_it_fills_and_no_more
     assert!(fleet.replica.database.verify().is_clean());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_between_records_of_many_targets_is_told_or_counted() {
+    let broken = || {
+        let strategy = json!({"waves": [{"name": "all", "maxUnavailable": 200, "maxFailures": 200}]});
+        let mut world = World::new(200, strategy);
+        for service in &mut world.services {
+            service.breaks_with = Some(NEW);
+        }
+        world
+    };
+    let mut whole = Fleet::new(broken(), Database::default()).await;
+    whole.settle().await;
+    let (writes, records) = (whole.server.writes(), whole.replica.told().len());
+    assert!(records > 3, "{:?}", whole.replica.told());
+    for left in writes - records..writes {
+        let mut fleet = Fleet::new(broken(), Database::default()).await;
+        fleet.server.cut_after(left, Cut::Before);
+        assert!(fleet.settle_through_a_cut_once().await);
+        fleet.change("dana@acme.example", |spec| spec["progressDeadlineSeconds"] = json!(90));
+        // One record of what came of targets is shown, if there is one to come.
+        fleet.server.cut_after(1, Cut::Before);
+        let _ = fleet.pass_through_a_cut().await;
+        fleet.change("erin@acme.example", |spec| spec["progressDeadlineSeconds"] = json!(100));
+        fleet.settle_through_a_cut().await;
+        assert_eq!(Vec::from_iter(generations(&fleet.replica.line())), [1, 2, 3], "{:?}", fleet.replica.told());
+    }
+}
+
 #[tokio::test]
 async fn another_release_is_another_rollout_and_what_was_changed_is_told_by_whom() {
     let mut fleet = fleet(Database::default()).await;

@@ -136,6 +136,17 @@ impl Fleet {
         is_cut
     }
 
+    /// Passes until the API server falls silent in one; whether it did.
+    pub(super) async fn settle_through_a_cut_once(&mut self) -> bool {
+        for _ in 0..1_000 {
+            if self.pass_through_a_cut().await.is_none() {
+                return true;
+            }
+            self.later(1);
+        }
+        false
+    }
+
     /// One pass. None where the API server falls silent in it: then the operator is started anew.
     pub(super) async fn pass_through_a_cut(&mut self) -> Option<Done> {
         let server = self.server.clone();

@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    objects::{CLUSTER, Ended, OBJECT, SERVICE, TOMBSTONES, UID, World, condition, no_status},
+    objects::{CLUSTER, Ended, OBJECT, SERVICE, TOMBSTONES, UID, World, condition, no_status, waiting},
     server::Cut,
 };
 use crate::{
@@ -245,6 +245,31 @@ fn a_full_status_shows_nothing_more_and_its_service_goes_on() {
 }
 
 #[test]
+fn a_retry_that_is_due_makes_no_storm_while_the_ledger_takes_nothing_more() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    database.set(Weather::Away);
+    world.run();
+    for n in 0..SLOTS - 3 {
+        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
+        world.run();
+    }
+    for ordinal in [0, 1] {
+        world.reports.insert(ordinal, waiting("CrashLoopBackOff", "back-off"));
+    }
+    world.run();
+    assert_eq!(world.object()["status"]["phase"], "Failed");
+    // What nobody saw is to be told before anything else, and cannot be.
+    for replicas in [3, 2] {
+        world.edit(|spec| spec["replicas"] = json!(replicas));
+    }
+    world.later(3_600);
+    world.pass();
+    assert_eq!(world.failure().reason(), "LedgerFull");
+    assert_eq!(world.failure().look_again(), None, "it waits for the ledger alone");
+}
+
+#[test]
 fn a_drain_ends_on_time_though_the_ledger_takes_nothing_more() {
     let database = Database::default();
     let mut world = World::beside(&database);
@@ -270,6 +295,8 @@ fn a_drain_ends_on_time_though_the_ledger_takes_nothing_more() {
     world.later(8);
     world.pass();
     assert_eq!(world.stateful_set().unwrap()["spec"]["replicas"], 0);
+    world.pass();
+    assert_eq!(world.failure().look_again(), None, "from here on it waits for the ledger alone");
 }
 
 #[rstest]
