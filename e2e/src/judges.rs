@@ -19,7 +19,7 @@ pub fn second_checker() -> Result<(), Error> {
         Ok(output) => {
             let texts = [output.stdout, output.stderr];
             let message = texts.iter().map(|text| String::from_utf8_lossy(text)).collect();
-            Err(Error::Refused { command, message })
+            Err(Error::Refused { command, message, answer: String::new() })
         }
         Err(source) => Err(Error::Start { command, source }),
     }

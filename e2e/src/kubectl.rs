@@ -23,12 +23,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The program ended with an error: most often, the API server refused.
-    #[error("{command}: {message}")]
+    #[error("{command}: {message}\n{answer}")]
     Refused {
         /// The command line.
         command: String,
         /// What it wrote to standard error.
         message: String,
+        /// What it wrote to standard output all the same.
+        answer: String,
     },
     /// The program's answer is no JSON.
     #[error("{command} did not answer in JSON: {source}")]
@@ -251,6 +253,7 @@ pub fn run(command: &mut Command, input: &str) -> Result<String, Error> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Error::Refused { command: line, message })
+        let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Err(Error::Refused { command: line, message, answer })
     }
 }

@@ -129,15 +129,7 @@ impl Stand {
         let mut command = Command::new(program);
         command.args(arguments).env("DATABASE_URL", self.database.url("berth_operator", "berth"));
         command.env("POD_NAMESPACE", NAMESPACE).env("RUST_LOG", "error");
-        kubectl::run(&mut command, "").map_err(|error| match error {
-            // What is wrong with a ledger is on standard output, which an error does not carry.
-            Error::Refused { command: line, message } => {
-                let output = command.output();
-                let told = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-                Error::Refused { command: line, message: format!("{message}\n{}", told.unwrap_or_default()) }
-            }
-            other => other,
-        })
+        kubectl::run(&mut command, "")
     }
 
     /// A process's spool.
