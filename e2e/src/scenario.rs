@@ -207,8 +207,10 @@ impl Scenario {
         Ok(all.map(|event| format!("{}: {}", text(&event["reason"]), text(&event["note"]))).collect())
     }
 
-    /// Has Berth prove its ledger; the error says what does not hold.
+    /// Has Berth prove its ledger, once that has every record: an ending that its tombstone has not closed yet follows the head.
+    /// The error says what does not hold.
     pub fn verify(&self) -> Result<String, Error> {
+        self.until_synced()?;
         install::berth(&["verify"])
     }
 
