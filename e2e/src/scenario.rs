@@ -143,8 +143,12 @@ impl Scenario {
     /// into a tombstone where its object ends, and arrives some time later. What was asked for comes by itself: [`Self::asked`].
     pub fn until_synced(&self) -> Result<(), Error> {
         self.eventually("every record is in the database", |admin| {
-            let all = admin.json(&["get", "tc,bdeploy,accessgrants"])?;
-            let mut all = all["items"].as_array().into_iter().flatten();
+            let all = admin.json(&["get", "tc,bdeploy,accessgrants", "--all-namespaces"])?;
+            // Those of its neighbours begin with the same.
+            let is_near = |object: &&Value| {
+                object["metadata"]["namespace"].as_str().is_some_and(|name| name.starts_with(&self.namespace))
+            };
+            let mut all = all["items"].as_array().into_iter().flatten().filter(is_near);
             let is_there = all.all(|object| condition(object, "LedgerSynced") != "False") && tombstones()?.is_empty();
             Ok(is_there.then_some(()))
         })

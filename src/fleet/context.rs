@@ -59,7 +59,7 @@ impl Context {
     }
 }
 
-/// Why a pass ended early. It is tried again, later and later.
+/// Why a pass ended early. It is tried again, later and later, but at its own moment if it has one.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// A target's release could not be written, for no reason of the target's own.

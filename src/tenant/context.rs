@@ -65,7 +65,7 @@ impl Context {
     }
 }
 
-/// Why a pass ended early. It is tried again, later and later.
+/// Why a pass ended early. It is tried again, later and later, but at its own moment if it has one.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// This process is not, or not certainly, the leader any more.

@@ -253,10 +253,7 @@ fn with_every_home_gone_the_status_full_and_unwritable_children_are_looked_after
     let mut world = World::without_spool(&database);
     database.set(Weather::Away);
     world.run();
-    for n in 0..SLOTS + 2 {
-        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
-        world.run();
-    }
+    world.release_times(SLOTS + 2);
     assert_eq!(condition(&world.object(), "Stalled"), ("True".into(), "LedgerFull".into()));
     let shown = world.object()["status"].clone();
     world.server.refuse("tenantcontainers/search", "the status cannot be written");

@@ -597,6 +597,14 @@ impl World {
         self.pass();
     }
 
+    /// Another image after the other, `engine:2` first, each brought to its end.
+    pub(super) fn release_times(&mut self, times: usize) {
+        for number in 2..times + 2 {
+            self.edit(|spec| spec["image"] = json!(format!("engine:{number}")));
+            self.run();
+        }
+    }
+
     pub(super) fn condition(&self, name: &str) -> (String, String) {
         condition(&self.object(), name)
     }

@@ -228,10 +228,7 @@ fn a_full_status_shows_nothing_more_and_its_service_goes_on() {
     let database = world.database().clone();
     database.set(Weather::Away);
     world.run();
-    for n in 0..SLOTS {
-        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
-        world.run();
-    }
+    world.release_times(SLOTS);
     let object = world.object();
     assert_eq!(object["status"]["ledger"]["pending"].as_array().unwrap().len(), SLOTS);
     assert_eq!(condition(&object, "Stalled"), ("True".into(), "LedgerFull".into()));
@@ -244,16 +241,20 @@ fn a_full_status_shows_nothing_more_and_its_service_goes_on() {
     world.verify_database(&database, "full");
 }
 
-#[test]
-fn a_retry_that_is_due_makes_no_storm_while_the_ledger_takes_nothing_more() {
+/// One that runs, without its database, whose status has room for one record more.
+fn with_one_slot_left() -> World {
     let database = Database::default();
     let mut world = World::beside(&database);
     database.set(Weather::Away);
     world.run();
-    for n in 0..SLOTS - 3 {
-        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
-        world.run();
-    }
+    // Its first states are two.
+    world.release_times(SLOTS - 3);
+    world
+}
+
+#[test]
+fn a_retry_that_is_due_makes_no_storm_while_the_ledger_takes_nothing_more() {
+    let mut world = with_one_slot_left();
     for ordinal in [0, 1] {
         world.reports.insert(ordinal, waiting("CrashLoopBackOff", "back-off"));
     }
@@ -271,15 +272,7 @@ fn a_retry_that_is_due_makes_no_storm_while_the_ledger_takes_nothing_more() {
 
 #[test]
 fn a_drain_ends_on_time_though_the_ledger_takes_nothing_more() {
-    let database = Database::default();
-    let mut world = World::beside(&database);
-    database.set(Weather::Away);
-    // Two of its first states, and one more; the drain is in the last slot.
-    world.run();
-    for n in 0..SLOTS - 3 {
-        world.edit(|spec| spec["image"] = json!(format!("engine:{}", n + 2)));
-        world.run();
-    }
+    let mut world = with_one_slot_left();
     world.edit(|spec| spec["desiredState"] = json!("Stopped"));
     world.pass();
     assert_eq!(world.object()["status"]["phase"], "Paused");
