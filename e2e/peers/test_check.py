@@ -205,8 +205,12 @@ class TheDatabase(Ledgers):
         rows = [history_row(one) for one in made]
         self.dump(rows, [])
         self.assert_words("no-head")
-        self.dump(rows, [head_row(made[3])])
+        self.dump(rows, [head_row(made[2])])
         self.assert_words("head-behind")
+        self.dump(rows, [head_row(made[3])])
+        self.assert_words()
+        self.assertEqual(self.counts["endings that are not at their head"], 1)
+        self.assert_words("head-behind", settled=True)
         self.dump(rows[:-1], [head_row(made[-1])])
         self.assert_words("head-unknown")
         self.dump(rows, [{**head_row(made[-1]), "sequence": 4}])

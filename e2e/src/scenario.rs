@@ -211,11 +211,19 @@ impl Scenario {
         Ok(all.map(|event| format!("{}: {}", text(&event["reason"]), text(&event["note"]))).collect())
     }
 
-    /// Has Berth prove its ledger, once that has every record: an ending that its tombstone has not closed yet follows the head.
+    /// Has Berth prove its ledger, once that has every record, and every ending at its chain's head.
     /// The error says what does not hold.
-    pub fn verify(&self) -> Result<String, Error> {
+    pub fn verify(&self) -> Result<(), Error> {
         self.until_synced()?;
-        install::berth(&["verify"])
+        let command = ["verify", "-o", "json"];
+        let answer = install::berth(&command)?;
+        let verified: Value = serde_json::from_str(&answer)
+            .map_err(|source| Error::NotJson { command: format!("berth {}", command.join(" ")), source })?;
+        if verified["openEndings"] == 0 {
+            return Ok(());
+        }
+        let message = "no tombstone is left, and an ending is not at its chain's head".to_owned();
+        Err(Error::Refused { command: format!("berth {}", command.join(" ")), message, answer })
     }
 
     /// Waits until something that is not a TenantContainer's own state is so.

@@ -16,6 +16,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    commands::berth,
     home,
     objects::{CLUSTER, Object, now, record_of, service},
     postgres::Database,
@@ -54,8 +55,12 @@ async fn a_whole_life_of_every_kind_of_entry_arrives_and_once() {
     // An ending becomes the head when it is known to have been shown.
     let before = home.head(CLUSTER, object.uid).await.unwrap().unwrap();
     assert_eq!((before.head.sequence, before.state), (4, Some(State::Stopped)));
+    let verify = || berth(&["verify"], &database.url());
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("note: 1 endings were brought by replay"), "{said}");
     assert!(home.put_head(CLUSTER, object.uid, Some(before.head), object.head, 1).await.unwrap());
     assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, object.head);
+    assert_eq!(verify().1, "Every rule held: 1 chains, 5 records, 2 operations.\n");
     let present = "SELECT count(*) FROM berth.tenant_containers WHERE sequence = 5 AND deleted AND status = 'deleted'";
     assert_eq!(database.number(present).await, 1, "the present follows what came without a snapshot");
     assert_eq!(database.number("SELECT count(*) FROM berth.containers").await, 1);

@@ -64,9 +64,8 @@ fn ten_thousand_hostile_manifests_are_refused_or_brought_to_a_standing_and_nobod
     assert_eq!(self::process(), process, "Berth has ended meanwhile");
     let log = Kubectl::admin().in_namespace(NAMESPACE).run(&["logs", POD]).unwrap();
     assert!(!log.contains("panicked at"), "seed {seed}: Berth panicked");
-    // An ending that its tombstone has not closed yet follows the head.
-    s.until_synced().unwrap();
     install::berth(&["verify", "--cluster"]).unwrap();
+    s.verify().unwrap();
     let quarantined = database::count("SELECT count(*) FROM berth.ledger_quarantine", &[]).unwrap();
     let written = database::count(
         "SELECT count(*) FROM berth.container_status_history WHERE namespace = :'n'",

@@ -47,6 +47,14 @@ pub(super) struct Ends {
     pub(super) claim: Option<Head>,
 }
 
+/// Where a chain ends that went on behind its head while it was read.
+#[derive(Clone, Copy)]
+pub(super) struct Grown {
+    pub(super) head: Head,
+    /// What is imported moves no head onto an ending (docs/ledger.md, the model's answer 11): the head may stay before it.
+    pub(super) is_ending: bool,
+}
+
 /// The state at a place of the line, as far as it is known.
 #[derive(Clone, Copy)]
 enum Known {
@@ -115,15 +123,21 @@ impl Chain {
 
     /// Where `head` went while the records were read: along the records that follow it. A chain that began
     /// meanwhile ends at its last record.
-    pub(super) fn grown(&mut self, head: Option<Head>) -> Option<Head> {
-        let Some(mut head) = head else { return self.links.last().map(|link| link.head) };
-        for link in &self.links {
-            let follows = link.told.as_ref().is_some_and(|told| told.prev == head.hash);
-            if follows && link.head.sequence == head.sequence + 1 {
-                head = link.head;
+    pub(super) fn grown(&self, head: Option<Head>) -> Option<Grown> {
+        let mut last = None;
+        if let Some(mut head) = head {
+            for link in &self.links {
+                let follows = link.told.as_ref().is_some_and(|told| told.prev == head.hash);
+                if follows && link.head.sequence == head.sequence + 1 {
+                    head = link.head;
+                    last = Some(link);
+                }
             }
+        } else {
+            last = self.links.last();
         }
-        Some(head)
+        let is_ending = |link: &Link| link.told.as_ref().is_some_and(|told| told.to == Some(State::Deleted));
+        last.map(|link| Grown { head: link.head, is_ending: is_ending(link) })
     }
 
     /// Checks the whole.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use self::chain::{Chain, Ends};
+use self::chain::{Chain, Ends, Grown};
 use super::{
     record::Head,
     view::{ChainId, Stored, StoredHead},
@@ -26,7 +26,8 @@ pub use report::{Fault, KEPT, Report, Superseded, Violation};
 ///
 /// In a ledger that is written meanwhile, read the heads, then the records, then the heads again: every head of
 /// the first reading is found in its chain, and where records follow it, the second reading must have moved at
-/// least as far ([`Verifier::still_growing`], [`Verifier::finish_with`]).
+/// least as far ([`Verifier::still_growing`], [`Verifier::finish_with`]): but for an ending, which is counted
+/// ([`Report::open_endings`]).
 #[derive(Default)]
 pub struct Verifier {
     heads: BTreeMap<ChainId, Head>,
@@ -35,7 +36,7 @@ pub struct Verifier {
     carried: BTreeMap<ChainId, Carried>,
     growing: bool,
     /// Chains that went on behind their head while they were read, and how far.
-    grown: BTreeMap<ChainId, Head>,
+    grown: BTreeMap<ChainId, Grown>,
     last: Option<ChainId>,
     chain: Option<Chain>,
     report: Report,
@@ -114,15 +115,19 @@ impl Verifier {
             self.chain = Some(Chain::new(id));
             self.finish_chain();
         }
-        for StoredHead { chain, head } in later {
-            if self.grown.get(&chain).is_some_and(|grown| grown.sequence <= head.sequence) {
-                self.grown.remove(&chain);
-            }
-        }
+        let later = by_chain(later);
         let Self { heads, shown, claims, grown, mut report, .. } = self;
-        for (chain, head) in grown {
-            let fault = Fault::HeadBehind;
-            report.violated(Violation { chain, sequence: head.sequence, fault, place: String::new() });
+        for (chain, Grown { head, is_ending }) in grown {
+            let reached = later.get(&chain).map_or(0, |later| later.sequence);
+            if reached >= head.sequence {
+                continue;
+            }
+            if is_ending && reached + 1 == head.sequence {
+                report.open_endings += 1;
+            } else {
+                let fault = Fault::HeadBehind;
+                report.violated(Violation { chain, sequence: head.sequence, fault, place: String::new() });
+            }
         }
         let mut without = |chain: ChainId, head: Head, fault: fn(Head) -> Fault| {
             if head != Head::GENESIS {
@@ -141,9 +146,8 @@ impl Verifier {
         let id = chain.id;
         let mut head = self.heads.remove(&id);
         if self.growing {
-            let before = head;
-            head = chain.grown(head);
-            if let Some(grown) = head.filter(|_| head != before) {
+            if let Some(grown) = chain.grown(head) {
+                head = Some(grown.head);
                 self.grown.insert(id, grown);
             }
         }

@@ -187,6 +187,22 @@ fn ends_are_checked_against_the_records() {
     let stayed = growing(&behind.heads);
     assert_eq!(stayed.violations[0].fault.word(), "head-behind", "the head did not move with the record");
 
+    let ended = with_last(5, |draft| {
+        draft.kind = Kind::Unobserved;
+        draft.to = Some(State::Deleted);
+    });
+    let growing = |first: usize, later: usize| {
+        let head = |at: usize| StoredHead { head: Head { sequence: at as u64, hash: ended.records[at - 1].hash }, ..ended.heads[0] };
+        let mut verifier = Verifier::new([head(first)]).still_growing();
+        ended.records.iter().cloned().for_each(|stored| verifier.take(stored));
+        let report = verifier.finish_with([head(later)]);
+        (report.is_clean(), report.open_endings)
+    };
+    assert_eq!(growing(3, 5), (true, 0));
+    assert_eq!(growing(3, 4), (true, 1), "what is imported moves no head onto an ending");
+    assert_eq!(growing(4, 4), (true, 1));
+    assert_eq!(growing(3, 3), (false, 0), "the record before the ending moves it");
+
     let mut shown = ledger(1, 4);
     shown.shown[0].head = Head { sequence: 2, hash: shown.records[1].hash };
     assert_eq!(shown.faults(), ["shown-behind"]);
