@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::ledger::{LedgerError, postgres::Source};
 
+mod claim;
 mod cluster;
 mod crds;
 mod get;

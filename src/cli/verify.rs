@@ -66,7 +66,10 @@ fn people(verified: &Verified, out: &mut dyn Write) -> Result<(), Failure> {
         (report.superseded_count, "records lost the race to be shown; they are kept beside their chain"),
         (report.details_missing, "records survived without their details"),
         (report.carried, "records are carried by statuses or tombstones, on their way into the database"),
-        (report.open_endings, "endings were brought by replay; their object's tombstone or its operator has yet to close their chain"),
+        (
+            report.open_endings,
+            "endings were brought by replay; their object's tombstone or its operator has yet to close their chain",
+        ),
         (report.named_gaps, "gaps are named by a record"),
         (report.clocks_back, "times the clock went back between two records"),
         (report.epochs_back, "times the epoch went back between two records"),

@@ -39,7 +39,7 @@ pub use reader::{Reader, Reading, Rows, Shown, Verified};
 pub use record::{
     Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
-pub use replay::{Replayed, once as replay_once};
+pub use replay::{Pace, Replayed, once as replay_once};
 pub use rollout::{Counts, Part, Rollout, Scope};
 pub use shared::Counters;
 pub use snapshot::{Access, Gives, Grant, Index, Namespace, Present, Quota, Replica, Service, Snapshot, Subject};

@@ -179,8 +179,21 @@ async fn replay(shared: &Shared, spool: &Spool) -> bool {
         }
         spool.acknowledge(up_to);
         shared.counters.replayed.fetch_add(entries, Ordering::Relaxed);
-        run.done(entries, left.saturating_sub(entries));
+        if let Some(Pace { left, per_second, seconds_to_go }) = run.done(entries, left.saturating_sub(entries)) {
+            info!(left, per_second, seconds_to_go, "replaying the spool");
+        }
     }
+}
+
+/// How a replay goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Entries that are left.
+    pub left: u64,
+    /// Entries a second, on average since it began.
+    pub per_second: u64,
+    /// Seconds that are left at this pace.
+    pub seconds_to_go: u64,
 }
 
 /// What [`once`] came to.
@@ -199,8 +212,13 @@ pub struct Replayed {
 }
 
 /// Brings everything that the spool in `dir` holds into the database, as the replica that it belongs to; and, if it is
-/// `gone`, declares that nothing more is expected from it.
-pub async fn once(source: &postgres::Source, dir: &Path, gone: bool) -> Result<Replayed, LedgerError> {
+/// `gone`, declares that nothing more is expected from it. Every few seconds it says by `told` how it goes.
+pub async fn once(
+    source: &postgres::Source,
+    dir: &Path,
+    gone: bool,
+    mut told: impl FnMut(Pace),
+) -> Result<Replayed, LedgerError> {
     let folder = dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let writer = spool::read::writer(&folder)?;
@@ -212,15 +230,18 @@ pub async fn once(source: &postgres::Source, dir: &Path, gone: bool) -> Result<R
     let damages = spool.health().damages.iter().filter(|damage| !damage.is_tail()).map(ToString::to_string).collect();
     let mut replayed = Replayed { writer: writer.clone(), entries: 0, added: 0, quarantined: 0, damages };
     let mut at = spool.progress().first.saturating_sub(1);
+    let mut run = Run::new(spool.progress().last.saturating_sub(at));
     while at < spool.progress().last {
         let stretch = spool.after(at, STRETCH).await?;
-        replayed.entries += stretch.entries.len() as u64;
+        let entries = stretch.entries.len() as u64;
+        replayed.entries += entries;
         if !stretch.entries.is_empty() {
             let imported = home.import(stretch.entries).await?;
             replayed.added += imported.added;
             replayed.quarantined += imported.quarantined;
         }
         at = stretch.up_to;
+        run.done(entries, spool.progress().last.saturating_sub(at)).map(&mut told);
     }
     spool.acknowledge(at);
     home.settle_spool(&writer, at, gone).await?;
@@ -244,13 +265,15 @@ impl Run {
         Self { began: Instant::now(), said: Instant::now(), entries: 0 }
     }
 
-    fn done(&mut self, entries: u64, left: u64) {
+    /// Counts; answers how it goes when that is worth saying again.
+    fn done(&mut self, entries: u64, left: u64) -> Option<Pace> {
         self.entries += entries;
-        if self.said.elapsed() >= SAY {
-            self.said = Instant::now();
-            let rate = self.rate();
-            info!(left, per_second = rate, seconds_to_go = left / rate.max(1), "replaying the spool");
+        if self.said.elapsed() < SAY {
+            return None;
         }
+        self.said = Instant::now();
+        let per_second = self.rate();
+        Some(Pace { left, per_second, seconds_to_go: left / per_second.max(1) })
     }
 
     fn rate(&self) -> u64 {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 use std::{
+    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -255,4 +256,35 @@ fn an_operator_that_is_uninstalled_with_unsynced_records_has_them_when_it_is_bac
     install::install(Home::Database, "info").unwrap();
     settled(&s);
     assert_eq!(database::hops(uid(&new)).unwrap(), [">pending Accepted", "pending>running AllReplicasReady"]);
+}
+
+#[test]
+fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
+    let Some((s, _alone)) = scenario("replica-gone") else { return };
+    let replay = || {
+        let mut berth = Command::new(install::program().unwrap());
+        let output = berth.args(["replay", "pvc/spool-berth-0"]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let outage = Outage::begin(Kind::Killed).unwrap();
+    let new = s.run(&Tenant::named("new").simulated()).unwrap();
+    assert_eq!(pending(&new), 2);
+    let (code, _, refused) = replay();
+    assert!(code == Some(2) && refused.contains("spool-berth-0 is in use by the pod berth-0"), "{refused}");
+
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    berth.run(&["scale", "statefulset/berth", "--replicas=0"]).unwrap();
+    berth.run(&["wait", "--for=delete", "pod/berth-0", "--timeout=60s"]).unwrap();
+    outage.over().unwrap();
+    let (code, said, errors) = replay();
+    assert!(code == Some(0) && said.contains("entries read"), "{said}{errors}");
+    let story = [">pending Accepted", "pending>running AllReplicasReady"];
+    assert_eq!(database::hops(uid(&new)).unwrap(), story, "no Berth runs: the command brought it");
+    berth.run(&["wait", "--for=delete", "pod/berth-replay-spool-berth-0", "--timeout=60s"]).unwrap();
+
+    berth.run(&["scale", "statefulset/berth", "--replicas=1"]).unwrap();
+    berth.run(&["rollout", "status", "statefulset/berth", "--timeout=120s"]).unwrap();
+    settled(&s);
+    assert_eq!(database::hops(uid(&new)).unwrap(), story);
 }

@@ -192,7 +192,10 @@ fn ends_are_checked_against_the_records() {
         draft.to = Some(State::Deleted);
     });
     let growing = |first: usize, later: usize| {
-        let head = |at: usize| StoredHead { head: Head { sequence: at as u64, hash: ended.records[at - 1].hash }, ..ended.heads[0] };
+        let head = |at: usize| StoredHead {
+            head: Head { sequence: at as u64, hash: ended.records[at - 1].hash },
+            ..ended.heads[0]
+        };
         let mut verifier = Verifier::new([head(first)]).still_growing();
         ended.records.iter().cloned().for_each(|stored| verifier.take(stored));
         let report = verifier.finish_with([head(later)]);
