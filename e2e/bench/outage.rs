@@ -5,6 +5,7 @@
 //! children's end and the finalizer's release.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
@@ -23,6 +24,9 @@ use serde_json::Value;
 /// Restarts of every service in one phase: so many that those which are on their way at the cut, sixteen that wait once for as
 /// long as a record may take, are less than one in a hundred. A status has 32 slots.
 const ROUNDS: usize = 8;
+
+/// Who restart them at the same time: one alone takes longer to ask than Berth to answer.
+const USERS: usize = 4;
 
 const OUTAGES: [(&str, Kind); 6] = [
     ("killed", Kind::Killed),
@@ -94,22 +98,33 @@ fn compare(counted: usize, healthy: &[u64], outages: &[(&str, u64)]) -> Result<(
 /// Restarts every service and waits until each has shown it.
 fn restart_all(scenario: &Scenario, stamp: &str) -> Result<(), Box<dyn Error>> {
     let annotation = format!("berth.dev/restarted-at={stamp}");
-    let before = generations(scenario)?;
-    scenario.user.run(&["annotate", "tc", "--all", "--overwrite", &annotation])?;
+    let before = sequences(scenario)?;
+    let names: Vec<&str> = before.keys().map(String::as_str).collect();
+    thread::scope(|scope| {
+        let some = |names: &[&str]| {
+            let annotate = [&["annotate", "tc", "--overwrite", &annotation], names].concat();
+            scenario.user.run(&annotate).map(drop)
+        };
+        let users: Vec<_> =
+            names.chunks(names.len().div_ceil(USERS).max(1)).map(|names| scope.spawn(move || some(names))).collect();
+        users
+            .into_iter()
+            .try_for_each(|user| user.join().map_err(|_| "a user has panicked")?.map_err(Box::<dyn Error>::from))
+    })?;
     scenario.admin.wait_for("every service's record", Duration::from_secs(180), |_| {
-        let now = generations(scenario).map_err(|_| ()).unwrap_or_default();
-        Ok((now.len() == before.len() && now.iter().zip(&before).all(|(now, before)| now > before)).then_some(()))
+        let now = sequences(scenario).map_err(|_| ()).unwrap_or_default();
+        Ok(before.iter().all(|(name, before)| now.get(name) > Some(before)).then_some(()))
     })?;
     Ok(())
 }
 
 /// The sequence that each service shows, by name.
-fn generations(scenario: &Scenario) -> Result<Vec<i64>, Box<dyn Error>> {
+fn sequences(scenario: &Scenario) -> Result<BTreeMap<String, i64>, Box<dyn Error>> {
     let all = scenario.admin.json(&["get", "tc"])?;
     let items = all["items"].as_array().into_iter().flatten();
-    let simulated =
-        items.filter(|object| object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("s-")));
-    Ok(simulated.map(|object| object["status"]["ledger"]["sequence"].as_i64().unwrap_or(0)).collect())
+    let named = items.filter_map(|object| Some((object["metadata"]["name"].as_str()?, &object["status"]["ledger"])));
+    let simulated = named.filter(|(name, _)| name.starts_with("s-"));
+    Ok(simulated.map(|(name, ledger)| (name.to_owned(), ledger["sequence"].as_i64().unwrap_or(0))).collect())
 }
 
 /// Nothing is carried any more.

@@ -10,6 +10,7 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -59,8 +60,10 @@ pub struct Test {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
-    /// The one of `make up`.
+    /// The one of `make up`, which is one test's at a time; what needs nothing runs beside it.
     Cluster,
+    /// The cluster, and nothing beside: it measures.
+    Quiet,
 }
 
 /// What to run, and how.
@@ -106,15 +109,15 @@ pub fn read(path: &Path) -> io::Result<Vec<Row>> {
 
 /// Runs what was asked for, prints the table, keeps the results, and says whether all is well.
 pub fn run(rows: &[Row], options: &Options) -> io::Result<bool> {
-    let mut runner = Runner { options, outcomes: BTreeMap::new() };
-    let mut lines = Vec::new();
+    let mut asked: Vec<(&Row, Level)> = Vec::new();
     for row in rows.iter().filter(|row| options.rows.is_empty() || options.rows.contains(&row.row)) {
         let mut levels: BTreeSet<Level> = row.levels.iter().copied().collect();
         levels.extend(row.tests.iter().map(|test| test.level));
-        for level in levels.into_iter().filter(|level| options.level.is_none_or(|asked| asked == *level)) {
-            lines.push(runner.level(row, level)?);
-        }
+        let levels = levels.into_iter().filter(|level| options.level.is_none_or(|asked| asked == *level));
+        asked.extend(levels.map(|level| (row, level)));
     }
+    let outcomes = execute_all(&asked, options)?;
+    let lines: Vec<Line> = asked.iter().map(|(row, level)| line(row, *level, &outcomes, options)).collect();
     print!("{}", table(rows, &lines));
     let kept = keep(options, &lines)?;
     println!("\nkept in {}", kept.display());
@@ -143,117 +146,141 @@ struct Outcome {
     failure: Option<String>,
 }
 
-struct Runner<'a> {
-    options: &'a Options,
-    /// A command that stands in several rows is run once.
-    outcomes: BTreeMap<String, Outcome>,
+/// What came of each command. One that stands in several rows is run once.
+type Outcomes<'a> = BTreeMap<&'a str, Outcome>;
+
+/// Runs every test: those that have the cluster one after the other, those that need nothing beside them, and those that
+/// measure when all of these are over.
+fn execute_all<'a>(asked: &[(&'a Row, Level)], options: &Options) -> io::Result<Outcomes<'a>> {
+    let mut seen = BTreeSet::new();
+    let tests = asked.iter().flat_map(|(row, level)| row.tests.iter().map(move |test| (row.row, *level, test)));
+    let tests: Vec<(u32, &Test)> = tests
+        .filter(|(_, level, test)| test.level == *level && seen.insert(test.command.as_str()))
+        .map(|(row, _, test)| (row, test))
+        .collect();
+    let lane = |need: Option<Need>, at_once: bool| {
+        let mine = tests.iter().filter(move |(_, test)| test.needs == need);
+        mine.map(|(row, test)| Ok((test.command.as_str(), execute(*row, test, at_once, options)?)))
+            .collect::<io::Result<Outcomes>>()
+    };
+    let mut outcomes = thread::scope(|scope| {
+        let beside = scope.spawn(|| lane(None, false));
+        let mut outcomes = lane(Some(Need::Cluster), true)?;
+        outcomes.extend(beside.join().map_err(|_| io::Error::other("what runs beside the cluster has panicked"))??);
+        io::Result::Ok(outcomes)
+    })?;
+    outcomes.extend(lane(Some(Need::Quiet), true)?);
+    Ok(outcomes)
 }
 
-impl Runner<'_> {
-    fn level(&mut self, row: &Row, level: Level) -> io::Result<Line> {
-        let tests: Vec<&Test> = row.tests.iter().filter(|test| test.level == level).collect();
-        let mut line = Line {
-            row: row.row,
-            level,
-            covered: tests.iter().any(|test| test.lacks.is_none()),
-            runs: 0,
-            faults: 0,
-            written: 0,
-            lost: 0,
-            doubled: 0,
-            longest_blocked_ms: 0,
-            told: false,
-            failed: Vec::new(),
-            lacks: tests.iter().filter_map(|test| test.lacks.clone()).collect(),
-        };
-        for test in tests {
-            println!("\n== row {} {level}: {}\n   {}", row.row, test.name, test.command);
-            let outcome = match self.outcomes.get(&test.command) {
-                Some(outcome) => outcome.clone(),
-                None => {
-                    let outcome = self.execute(row.row, test)?;
-                    self.outcomes.insert(test.command.clone(), outcome.clone());
-                    outcome
-                }
-            };
-            let mine: Vec<&Report> =
-                outcome.reports.iter().filter(|report| (report.row, report.level) == (row.row, level)).collect();
-            let mut why = outcome.failure;
-            if mine.is_empty() {
-                line.runs += outcome.passed;
-                if outcome.passed == 0 {
-                    why = why.or_else(|| Some("it ran no test".to_owned()));
-                }
-            }
-            for report in mine {
-                line.told = true;
-                line.runs += report.runs;
-                line.faults += report.faults;
-                line.written += report.written;
-                line.lost += report.lost;
-                line.doubled += report.doubled;
-                line.longest_blocked_ms = line.longest_blocked_ms.max(report.longest_blocked_ms);
-                if report.lost + report.doubled > 0 {
-                    why = why.or_else(|| Some(format!("{} lost, {} doubled", report.lost, report.doubled)));
-                }
-            }
-            if let Some(why) = why {
-                let again = self.again(row.row, test);
-                println!("FAILED: {why}\n  again: {again}");
-                line.failed.push(format!("row {} {level}, {}: {why}\n  again: {again}", row.row, test.name));
+/// What came of a row at a level.
+fn line(row: &Row, level: Level, outcomes: &Outcomes, options: &Options) -> Line {
+    let tests: Vec<&Test> = row.tests.iter().filter(|test| test.level == level).collect();
+    let mut line = Line {
+        row: row.row,
+        level,
+        covered: tests.iter().any(|test| test.lacks.is_none()),
+        runs: 0,
+        faults: 0,
+        written: 0,
+        lost: 0,
+        doubled: 0,
+        longest_blocked_ms: 0,
+        told: false,
+        failed: Vec::new(),
+        lacks: tests.iter().filter_map(|test| test.lacks.clone()).collect(),
+    };
+    for test in tests {
+        let outcome = outcomes.get(test.command.as_str()).cloned().unwrap_or_default();
+        let mine: Vec<&Report> =
+            outcome.reports.iter().filter(|report| (report.row, report.level) == (row.row, level)).collect();
+        let mut why = outcome.failure;
+        if mine.is_empty() {
+            line.runs += outcome.passed;
+            if outcome.passed == 0 {
+                why = why.or_else(|| Some("it ran no test".to_owned()));
             }
         }
-        Ok(line)
+        for report in mine {
+            line.told = true;
+            line.runs += report.runs;
+            line.faults += report.faults;
+            line.written += report.written;
+            line.lost += report.lost;
+            line.doubled += report.doubled;
+            line.longest_blocked_ms = line.longest_blocked_ms.max(report.longest_blocked_ms);
+            if report.lost + report.doubled > 0 {
+                why = why.or_else(|| Some(format!("{} lost, {} doubled", report.lost, report.doubled)));
+            }
+        }
+        if let Some(why) = why {
+            let again = again(row.row, test, options);
+            line.failed.push(format!("row {} {level}, {}: {why}\n  again: {again}", row.row, test.name));
+        }
     }
+    line
+}
 
-    /// The one command that repeats it.
-    fn again(&self, row: u32, test: &Test) -> String {
-        let mut text = format!("BERTH_FAULT_SEED={} BERTH_FAULT_ROW={row} ", self.options.seed);
-        if let Some(seconds) = self.options.seconds {
-            let _ = write!(text, "BERTH_FAULT_SECONDS={seconds} ");
-        }
-        let command = test.command.replace('\'', r"'\''");
-        let before = if test.needs == Some(Need::Cluster) { ". .local/env; BERTH_E2E=1 " } else { "" };
-        let _ = write!(text, "bash -c '{before}{command}'");
-        text
+/// The one command that repeats it.
+fn again(row: u32, test: &Test, options: &Options) -> String {
+    let mut text = format!("BERTH_FAULT_SEED={} BERTH_FAULT_ROW={row} ", options.seed);
+    if let Some(seconds) = options.seconds {
+        let _ = write!(text, "BERTH_FAULT_SECONDS={seconds} ");
     }
+    let command = test.command.replace('\'', r"'\''");
+    let before = if test.needs.is_some() { ". .local/env; BERTH_E2E=1 " } else { "" };
+    let _ = write!(text, "bash -c '{before}{command}'");
+    text
+}
 
-    fn execute(&self, row: u32, test: &Test) -> io::Result<Outcome> {
-        let mut outcome = Outcome::default();
-        let mut script = test.command.clone();
-        if test.needs == Some(Need::Cluster) {
-            if !self.options.top.join(".local/env").exists() {
-                outcome.failure = Some("there is no cluster (make up)".to_owned());
-                return Ok(outcome);
-            }
-            script = format!(". .local/env; export BERTH_E2E=1; {script}");
+/// Runs one, and prints what it says: at once, or as a whole when it has ended.
+fn execute(row: u32, test: &Test, at_once: bool, options: &Options) -> io::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut said = String::new();
+    let mut say = |text: String| {
+        if at_once {
+            println!("{text}");
+        } else {
+            said.push_str(&text);
+            said.push('\n');
         }
-        let mut command = Command::new("bash");
-        command.args(["-c", &format!("exec 2>&1; {script}")]).current_dir(&self.options.top);
-        command.env("BERTH_FAULT_SEED", self.options.seed.to_string()).env("BERTH_FAULT_ROW", row.to_string());
-        if let Some(seconds) = self.options.seconds {
-            command.env("BERTH_FAULT_SECONDS", seconds.to_string());
+    };
+    say(format!("\n== row {row} {}: {}\n   {}", test.level, test.name, test.command));
+    let mut script = test.command.clone();
+    if test.needs.is_some() {
+        if !options.top.join(".local/env").exists() {
+            outcome.failure = Some("there is no cluster (make up)".to_owned());
+            say(format!("FAILED: {}", outcome.failure.as_deref().unwrap_or_default()));
+            return Ok(outcome);
         }
-        let began = Instant::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        if let Some(output) = child.stdout.take() {
-            for line in BufReader::new(output).split(b'\n') {
-                let line = String::from_utf8_lossy(&line?).into_owned();
-                println!("   | {line}");
-                match Report::parse(&line) {
-                    Some(Ok(report)) => outcome.reports.push(report),
-                    Some(Err(error)) => outcome.failure = Some(format!("a report that cannot be read: {error}")),
-                    None => outcome.passed += passed(&line),
-                }
-            }
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            outcome.failure = Some(status.to_string());
-        }
-        println!("   {status}, {} s", began.elapsed().as_secs());
-        Ok(outcome)
+        script = format!(". .local/env; export BERTH_E2E=1; {script}");
     }
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("exec 2>&1; {script}")]).current_dir(&options.top);
+    command.env("BERTH_FAULT_SEED", options.seed.to_string()).env("BERTH_FAULT_ROW", row.to_string());
+    if let Some(seconds) = options.seconds {
+        command.env("BERTH_FAULT_SECONDS", seconds.to_string());
+    }
+    let began = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            match Report::parse(&line) {
+                Some(Ok(report)) => outcome.reports.push(report),
+                Some(Err(error)) => outcome.failure = Some(format!("a report that cannot be read: {error}")),
+                None => outcome.passed += passed(&line),
+            }
+            say(format!("   | {line}"));
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        outcome.failure = Some(status.to_string());
+    }
+    say(format!("   row {row} {}, {} s: {status}", test.level, began.elapsed().as_secs()));
+    print!("{said}");
+    Ok(outcome)
 }
 
 /// How many tests passed, by the line of a test program that says so.
