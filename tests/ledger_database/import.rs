@@ -184,6 +184,30 @@ async fn what_postgresql_refuses_is_put_aside_and_the_rest_arrives() {
 }
 
 #[tokio::test]
+async fn a_present_that_postgresql_refuses_stops_neither_the_others_nor_its_own_chain() {
+    let (database, home) = home().await;
+    let (mut bad, mut good) = (Object::new("bad"), Object::new("good"));
+    for object in [&mut bad, &mut good] {
+        home.submit(object.step(State::Pending)).await.unwrap();
+    }
+    let no_further = "ALTER TABLE berth.tenant_containers ADD CHECK (name <> 'bad' OR sequence < 2) NOT VALID";
+    database.execute(no_further).await;
+    let stopped = [carried(&bad.step(State::Stopped), &bad), carried(&good.step(State::Stopped), &good)];
+    assert_eq!(home.import(stopped.to_vec()).await.unwrap(), Imported { added: 2, quarantined: 1 });
+    let at = "SELECT (array_agg(sequence ORDER BY name))[1] * 10 + (array_agg(sequence ORDER BY name))[2]
+              FROM berth.tenant_containers";
+    assert_eq!(database.number(at).await, 12, "bad at 1, good at 2");
+    let before = home.head(CLUSTER, bad.uid).await.unwrap().unwrap();
+    assert_eq!(before.head, bad.head, "its chain goes on");
+
+    assert_eq!(home.import(vec![carried(&bad.step(State::Deleted), &bad)]).await.unwrap(), added(1));
+    assert!(home.put_head(CLUSTER, bad.uid, Some(before.head), bad.head, 1).await.unwrap(), "and ends");
+    let kept = "SELECT count(*) FROM berth.ledger_quarantine WHERE what = 'present'";
+    assert_eq!(database.number(kept).await, 2);
+    assert!(home.is_up(), "a refused row is no outage");
+}
+
+#[tokio::test]
 async fn a_copy_with_details_is_preferred_to_one_without() {
     let (database, home) = home().await;
     let mut object = Object::new("db");

@@ -177,7 +177,7 @@ impl Home {
         to: Head,
     ) -> Result<bool, LedgerError> {
         let pool = self.way.pool();
-        self.ask(repair::put(&pool, (cluster, uid), from, to, None)).await
+        self.ask(repair::put(&pool, &self.name, (cluster, uid), from, to, None)).await
     }
 
     /// Closes the head under an epoch if it stands at `terminal`. False: it stands elsewhere.
@@ -196,7 +196,7 @@ impl Home {
         closed_epoch: u64,
     ) -> Result<bool, LedgerError> {
         let pool = self.way.pool();
-        self.ask(repair::put(&pool, (cluster, uid), from, to, Some(closed_epoch))).await
+        self.ask(repair::put(&pool, &self.name, (cluster, uid), from, to, Some(closed_epoch))).await
     }
 
     /// Tells the others of this replica's spool: its last entry, and up to which the database has them.

@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::{
     bounds::within,
     failure::{Failure, Refusal},
+    heads::Key,
 };
 use crate::ledger::{
     canonical,
     entry::{Entry, Usage},
     hash::Hash,
-    record::Record,
+    record::{Head, Record},
     snapshot::Snapshot,
     visible,
 };
@@ -28,6 +29,8 @@ pub(super) enum Refused<'a> {
     Operation(&'a Record),
     /// The present state of an object.
     Present(&'a Snapshot),
+    /// The present of an object as its records tell it: where its chain ends.
+    Followed(Key, Head),
     /// A sample.
     Usage(&'a Usage),
 }
@@ -53,6 +56,7 @@ pub(super) async fn keep(pool: &PgPool, writer: &str, refused: Refused<'_>, why:
             ("operation", record.envelope().cluster, record.envelope().uid, record.bytes().to_owned(), record.details())
         }
         Refused::Present(snapshot) => ("present", snapshot.target.cluster, snapshot.target.uid, text(snapshot), None),
+        Refused::Followed((cluster, uid), head) => ("present", cluster, uid, text(&head), None),
         Refused::Usage(usage) => ("usage", usage.cluster, usage.uid, text(usage), None),
     };
     let hash = Hash::of(text.as_bytes());

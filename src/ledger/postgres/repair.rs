@@ -3,27 +3,30 @@
 //! Owns: that each is one transaction, and a compare-and-set. Must never: decide whether it is right; move a head to a
 //! record that is not stored.
 
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Acquire, PgConnection, PgPool, Postgres, Transaction};
 
 use super::{
     bounds::bounded,
     failure::Failure,
     heads::{self, Key, Link},
     present,
+    quarantine::{self, Refused},
 };
 use crate::ledger::{error::LedgerError, record::Head};
 
 const DOING: &str = "moving a head";
 
-/// Moves the head from exactly `from` to the stored record `to`; closed under an epoch, or open.
+/// Moves the head from exactly `from` to the stored record `to`; closed under an epoch, or open. Where PostgreSQL refuses the
+/// present that belongs to it, the head moves all the same, and `writer` has put the present away.
 pub(super) async fn put(
     pool: &PgPool,
+    writer: &str,
     chain: Key,
     from: Option<Head>,
     to: Head,
     closed_epoch: Option<u64>,
 ) -> Result<bool, LedgerError> {
-    bounded(DOING, async {
+    let moved = bounded(DOING, async {
         let mut transaction = pool.begin().await.map_err(failed)?;
         let moved = match from {
             Some(from) => replace(&mut transaction, chain, from, to, closed_epoch).await.map_err(failed)?,
@@ -33,14 +36,28 @@ pub(super) async fn put(
             // As in an import: what was stored before the head came here and follows it is one ahead, not behind.
             heads::catch_up(&mut transaction, &[Link::at(chain, to)]).await?;
         }
+        let mut refused = None;
         if moved {
-            follow(&mut transaction, chain).await?;
+            let mut following = transaction.begin().await.map_err(failed)?;
+            match follow(&mut following, chain).await {
+                Ok(()) => following.commit().await.map_err(failed)?,
+                Err(Failure::Row(refusal)) => {
+                    following.rollback().await.map_err(failed)?;
+                    refused = Some(refusal);
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         Transaction::<Postgres>::commit(transaction).await.map_err(failed)?;
-        Ok(moved)
+        Ok((moved, refused))
     })
-    .await
-    .map_err(|failure| failure.into_error(DOING))
+    .await;
+    let (moved, refused) = moved.map_err(|failure| failure.into_error(DOING))?;
+    if let Some(refusal) = refused {
+        let kept = quarantine::keep(pool, writer, Refused::Followed(chain, to), &refusal).await;
+        kept.map_err(|failure| failure.into_error("quarantining what a head would show"))?;
+    }
+    Ok(moved)
 }
 
 async fn replace(

@@ -19,6 +19,8 @@ use super::{
 };
 use crate::ledger::error::LedgerError;
 
+const FOLLOWING: &str = "bringing the present up to its chain";
+
 impl Writer {
     /// Writes the next batch of an import; gives it back while there is more of it.
     pub(super) async fn write_import(&mut self, mut import: Import) -> Option<Import> {
@@ -38,7 +40,7 @@ impl Writer {
             }
             Next::Heads(links) => self.move_heads(&links).await.map(|moved| import.moved(&moved)),
             Next::Snapshots(items) => self.write_late(Mode::Live, items, &mut import).await,
-            Next::Ends(ends) => self.follow(&ends).await,
+            Next::Ends(ends) => self.follow(ends, &mut import).await,
             Next::Nothing => {
                 self.counters.imported.fetch_add(import.imported.added, Ordering::Relaxed);
                 import.answer(Ok(()));
@@ -106,16 +108,35 @@ impl Writer {
         }
     }
 
-    /// Brings the present of these objects to where their chains end.
-    async fn follow(&mut self, ends: &[present::Followed]) -> Result<(), LedgerError> {
-        const DOING: &str = "bringing the present up to its chain";
+    /// Brings the present of these objects to where their chains end. One whose present PostgreSQL refuses is put away: its
+    /// records are there.
+    async fn follow(&mut self, ends: Vec<present::Followed>, import: &mut Import) -> Result<(), LedgerError> {
+        let mut parts = vec![ends];
+        while let Some(mut part) = parts.pop() {
+            match self.try_follow(&part).await {
+                Ok(()) => {}
+                Err(Failure::Row(refusal)) => match *part {
+                    [present::Followed { cluster, uid, head, .. }] => {
+                        self.keep_away(Refused::Followed((cluster, uid), head), &refusal).await?;
+                        import.imported.quarantined += 1;
+                    }
+                    _ => {
+                        let second = part.split_off(part.len() / 2);
+                        parts.extend([second, part]);
+                    }
+                },
+                Err(failure) => return self.breaker.judge(Err(failure.into_error(FOLLOWING))),
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_follow(&self, ends: &[present::Followed]) -> Result<(), Failure> {
         let pool = self.way.pool();
-        let done = bounded(DOING, async {
-            let mut connection = pool.acquire().await.map_err(|error| Failure::new(DOING, error))?;
+        bounded(FOLLOWING, async {
+            let mut connection = pool.acquire().await.map_err(|error| Failure::new(FOLLOWING, error))?;
             present::follow(&mut connection, ends).await
         })
         .await
-        .map_err(|failure| failure.into_error(DOING));
-        self.breaker.judge(done)
     }
 }

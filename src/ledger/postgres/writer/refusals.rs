@@ -113,10 +113,16 @@ impl Writer {
         entry: &Entry,
         refusal: &Refusal,
     ) -> Result<(), LedgerError> {
+        self.keep_away(what, refusal).await?;
+        tracing::debug!(subject = subject(entry), "put away");
+        Ok(())
+    }
+
+    /// Into the quarantine what came of no entry.
+    pub(super) async fn keep_away(&self, what: Refused<'_>, refusal: &Refusal) -> Result<(), LedgerError> {
         let kept = quarantine::keep(&self.way.pool(), &self.name, what, refusal).await;
         self.breaker.judge(kept.map_err(|failure| failure.into_error("quarantining an entry")))?;
         self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(subject = subject(entry), "put away");
         Ok(())
     }
 }
