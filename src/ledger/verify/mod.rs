@@ -145,11 +145,11 @@ impl Verifier {
         let Some(mut chain) = self.chain.take() else { return };
         let id = chain.id;
         let mut head = self.heads.remove(&id);
-        if self.growing {
-            if let Some(grown) = chain.grown(head) {
-                head = Some(grown.head);
-                self.grown.insert(id, grown);
-            }
+        if self.growing
+            && let Some(grown) = chain.grown(head)
+        {
+            head = Some(grown.head);
+            self.grown.insert(id, grown);
         }
         if let Some(carried) = self.carried.remove(&id)
             && chain.carry(carried.records, &mut self.report)
