@@ -53,7 +53,7 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
         let begun = Instant::now();
         let outage = kind.map(Outage::begin).transpose()?;
         for round in 0..ROUNDS {
-            restart_all(scenario, &format!("{name}-{round}-{begun:?}"))?;
+            restart_all(scenario, services, &format!("{name}-{round}-{begun:?}"))?;
         }
         let passes = log.numbers("pass", "pass_us", services * ROUNDS)?;
         print(&format!("a pass, database {name}"), &passes, services * ROUNDS);
@@ -96,13 +96,16 @@ fn compare(counted: usize, healthy: &[u64], outages: &[(&str, u64)]) -> Result<(
 }
 
 /// Restarts every service and waits until each has shown it.
-fn restart_all(scenario: &Scenario, stamp: &str) -> Result<(), Box<dyn Error>> {
+fn restart_all(scenario: &Scenario, services: usize, stamp: &str) -> Result<(), Box<dyn Error>> {
     let annotation = format!("berth.dev/restarted-at={stamp}");
     let before = sequences(scenario)?;
+    if before.len() != services {
+        return Err(format!("{} services are there, not {services}", before.len()).into());
+    }
     let names: Vec<&str> = before.keys().map(String::as_str).collect();
     thread::scope(|scope| {
         let some = |names: &[&str]| {
-            let annotate = [&["annotate", "tc", "--overwrite", &annotation], names].concat();
+            let annotate = [&["annotate", "tc", "--overwrite"], names, &[annotation.as_str()]].concat();
             scenario.user.run(&annotate).map(drop)
         };
         let users: Vec<_> =

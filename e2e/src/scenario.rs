@@ -211,7 +211,7 @@ impl Scenario {
         Ok(all.map(|event| format!("{}: {}", text(&event["reason"]), text(&event["note"]))).collect())
     }
 
-    /// Has Berth prove its ledger, once that has every record, and every ending at its chain's head.
+    /// Has Berth prove its ledger, once that has every record, and every chain's head at its end.
     /// The error says what does not hold.
     pub fn verify(&self) -> Result<(), Error> {
         self.until_synced()?;
@@ -219,10 +219,10 @@ impl Scenario {
         let answer = install::berth(&command)?;
         let verified: Value = serde_json::from_str(&answer)
             .map_err(|source| Error::NotJson { command: format!("berth {}", command.join(" ")), source })?;
-        if verified["openEndings"] == 0 {
+        if verified["openEnds"] == 0 {
             return Ok(());
         }
-        let message = "no tombstone is left, and an ending is not at its chain's head".to_owned();
+        let message = "no tombstone is left, and a chain goes on beyond its head".to_owned();
         Err(Error::Refused { command: format!("berth {}", command.join(" ")), message, answer })
     }
 

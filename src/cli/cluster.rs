@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, api::ListParams};
 use uuid::Uuid;
 
-use super::Failure;
+use super::{Failure, asking};
 use crate::{
     api::{AccessGrant, Deployment, TenantContainer, TenantQuota},
     chain::{self, Chained},
@@ -19,15 +19,14 @@ const PAGE: u32 = 500;
 
 /// Reads them all. A status that cannot be read is a note: the object itself says what is wrong with it.
 pub(super) async fn shown(namespace: &str) -> Result<Shown, Failure> {
-    let failed = |doing| move |error: kube::Error| Failure::Cluster { doing, why: error.to_string() };
-    let client = Client::try_default().await.map_err(failed("connecting"))?;
-    let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(failed("its identity"))?;
+    let client = Client::try_default().await.map_err(asking("connecting"))?;
+    let system = Api::<Namespace>::all(client.clone()).get("kube-system").await.map_err(asking("its identity"))?;
     let cluster: Uuid = system.metadata.uid.as_deref().and_then(|uid| uid.parse().ok()).unwrap_or_default();
-    let mut shown = Shown::default();
-    take_all::<TenantContainer>(&mut shown, cluster, &client).await.map_err(failed("TenantContainers"))?;
-    take_all::<AccessGrant>(&mut shown, cluster, &client).await.map_err(failed("AccessGrants"))?;
-    take_all::<Deployment>(&mut shown, cluster, &client).await.map_err(failed("Deployments"))?;
-    take_all::<TenantQuota>(&mut shown, cluster, &client).await.map_err(failed("TenantQuotas"))?;
+    let mut shown = Shown { cluster: Some(cluster), ..Shown::default() };
+    take_all::<TenantContainer>(&mut shown, cluster, &client).await.map_err(asking("TenantContainers"))?;
+    take_all::<AccessGrant>(&mut shown, cluster, &client).await.map_err(asking("AccessGrants"))?;
+    take_all::<Deployment>(&mut shown, cluster, &client).await.map_err(asking("Deployments"))?;
+    take_all::<TenantQuota>(&mut shown, cluster, &client).await.map_err(asking("TenantQuotas"))?;
     let stones = tombstone::all(&client, namespace).await;
     for map in stones.map_err(|error| Failure::Cluster { doing: "tombstones", why: error.to_string() })? {
         match Stone::decode(&map) {

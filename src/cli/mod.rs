@@ -16,7 +16,6 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::ledger::{LedgerError, postgres::Source};
 
-mod claim;
 mod cluster;
 mod crds;
 mod get;
@@ -104,12 +103,19 @@ enum Failure {
     Ledger(#[from] LedgerError),
     #[error("{0}")]
     Usage(String),
-    #[error("the cluster could not be read ({doing}): {why}")]
+    #[error("the cluster did not do what was asked ({doing}): {why}")]
     Cluster { doing: &'static str, why: String },
+    #[error("the pod {pod} {why}")]
+    Pod { pod: String, why: String },
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
     #[error("cannot print as JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// What an error of the API server's becomes.
+fn asking(doing: &'static str) -> impl Fn(kube::Error) -> Failure + Copy {
+    move |error| Failure::Cluster { doing, why: error.to_string() }
 }
 
 /// Runs the command; prints to standard output, and to standard error why it failed.

@@ -14,7 +14,7 @@ use kube::{
 use kube_runtime::watcher::watch_object;
 use serde_json::json;
 
-use super::{Failure, Verdict, table};
+use super::{Failure, Verdict, asking, table};
 use crate::api::{
     Deployment,
     deployment::{DeploymentStatus, WaveStatus},
@@ -63,7 +63,7 @@ struct Which {
 
 impl Which {
     async fn api(&self) -> Result<Api<Deployment>, Failure> {
-        let client = Client::try_default().await.map_err(failed("connecting"))?;
+        let client = Client::try_default().await.map_err(asking("connecting"))?;
         Ok(match &self.namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::default_namespaced(client),
@@ -71,14 +71,10 @@ impl Which {
     }
 }
 
-fn failed(doing: &'static str) -> impl Fn(kube::Error) -> Failure {
-    move |error| Failure::Cluster { doing, why: error.to_string() }
-}
-
 pub(super) async fn run(args: &Args, out: &mut impl Write) -> Result<Verdict, Failure> {
     match &args.verb {
         Verb::Status { which, watch: false } => {
-            let object = which.api().await?.get(&which.name).await.map_err(failed("the Deployment"))?;
+            let object = which.api().await?.get(&which.name).await.map_err(asking("the Deployment"))?;
             write!(out, "{}", show(&object))?;
             Ok(if stands(&object) { Verdict::NotSo } else { Verdict::Well })
         }
@@ -126,7 +122,7 @@ async fn approve(
     wave: Option<&str>,
     out: &mut impl Write,
 ) -> Result<Verdict, Failure> {
-    let object = api.get(name).await.map_err(failed("the Deployment"))?;
+    let object = api.get(name).await.map_err(asking("the Deployment"))?;
     let status = status(&object);
     let Some(revision) = status.revision.as_deref().filter(|_| is_current(&object)) else {
         return Err(Failure::Usage(format!("Berth has not looked at the newest spec of {name} yet; try again")));
@@ -149,7 +145,7 @@ async fn approve(
     });
     let patch = Patch::<()>::Json(serde_json::from_value(operations.into())?);
     let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(name, &how, &patch).await.map_err(failed("the approval"))?;
+    api.patch(name, &how, &patch).await.map_err(asking("the approval"))?;
     writeln!(out, "wave {} of {} is approved for revision {revision}", table::safe(wave), table::safe(name))?;
     Ok(Verdict::Well)
 }

@@ -67,8 +67,8 @@ fn people(verified: &Verified, out: &mut dyn Write) -> Result<(), Failure> {
         (report.details_missing, "records survived without their details"),
         (report.carried, "records are carried by statuses or tombstones, on their way into the database"),
         (
-            report.open_endings,
-            "endings were brought by replay; their object's tombstone or its operator has yet to close their chain",
+            report.open_ends,
+            "chains go on beyond their head; what replay brought there is up to their object or its tombstone",
         ),
         (report.named_gaps, "gaps are named by a record"),
         (report.clocks_back, "times the clock went back between two records"),

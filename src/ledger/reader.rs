@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use uuid::Uuid;
 
 use super::{
     error::LedgerError,
@@ -56,6 +57,8 @@ impl Verified {
 /// What a cluster shows of its objects' chains, and carries for them.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
+    /// Which cluster it is, where all of its objects and tombstones were read.
+    pub cluster: Option<Uuid>,
     /// The end that each object's status shows.
     pub heads: Vec<StoredHead>,
     /// Records in statuses and tombstones.
@@ -123,7 +126,11 @@ impl Reader {
         match self {
             Self::Database(db) => {
                 let mut verified = Verified { notes: shown.notes, ..Verified::default() };
-                let verifier = Verifier::new(heads).still_growing().with_shown(shown.heads).with_carried(shown.carried);
+                let verifier = Verifier::new(heads)
+                    .still_growing()
+                    .with_shown(shown.heads)
+                    .with_carried(shown.carried)
+                    .with_cluster(shown.cluster);
                 let verifier = verified.take(verifier, db.chains()).await?;
                 let later: Vec<_> = db.heads().try_collect().await?;
                 verified.report = verifier.finish_with(later);

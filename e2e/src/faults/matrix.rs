@@ -116,7 +116,7 @@ pub fn run(rows: &[Row], options: &Options) -> io::Result<bool> {
         let levels = levels.into_iter().filter(|level| options.level.is_none_or(|asked| asked == *level));
         asked.extend(levels.map(|level| (row, level)));
     }
-    let outcomes = execute_all(&asked, options)?;
+    let outcomes = execute_all(&asked, options);
     let lines: Vec<Line> = asked.iter().map(|(row, level)| line(row, *level, &outcomes, options)).collect();
     print!("{}", table(rows, &lines));
     let kept = keep(options, &lines)?;
@@ -144,6 +144,7 @@ struct Outcome {
     reports: Vec<Report>,
     passed: u64,
     failure: Option<String>,
+    seconds: u64,
 }
 
 /// What came of each command. One that stands in several rows is run once.
@@ -151,26 +152,25 @@ type Outcomes<'a> = BTreeMap<&'a str, Outcome>;
 
 /// Runs every test: those that have the cluster one after the other, those that need nothing beside them, and those that
 /// measure when all of these are over.
-fn execute_all<'a>(asked: &[(&'a Row, Level)], options: &Options) -> io::Result<Outcomes<'a>> {
+fn execute_all<'a>(asked: &[(&'a Row, Level)], options: &Options) -> Outcomes<'a> {
     let mut seen = BTreeSet::new();
     let tests = asked.iter().flat_map(|(row, level)| row.tests.iter().map(move |test| (row.row, *level, test)));
     let tests: Vec<(u32, &Test)> = tests
         .filter(|(_, level, test)| test.level == *level && seen.insert(test.command.as_str()))
         .map(|(row, _, test)| (row, test))
         .collect();
-    let lane = |need: Option<Need>, at_once: bool| {
+    let lane = |need: Option<Need>| {
         let mine = tests.iter().filter(move |(_, test)| test.needs == need);
-        mine.map(|(row, test)| Ok((test.command.as_str(), execute(*row, test, at_once, options)?)))
-            .collect::<io::Result<Outcomes>>()
+        mine.map(|(row, test)| (test.command.as_str(), execute(*row, test, options))).collect::<Outcomes>()
     };
-    let mut outcomes = thread::scope(|scope| {
-        let beside = scope.spawn(|| lane(None, false));
-        let mut outcomes = lane(Some(Need::Cluster), true)?;
-        outcomes.extend(beside.join().map_err(|_| io::Error::other("what runs beside the cluster has panicked"))??);
-        io::Result::Ok(outcomes)
-    })?;
-    outcomes.extend(lane(Some(Need::Quiet), true)?);
-    Ok(outcomes)
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| lane(None));
+        let mut outcomes = lane(Some(Need::Cluster));
+        // What it lacks is found to have run no test.
+        outcomes.extend(beside.join().unwrap_or_default());
+        outcomes.extend(lane(Some(Need::Quiet)));
+        outcomes
+    })
 }
 
 /// What came of a row at a level.
@@ -233,54 +233,73 @@ fn again(row: u32, test: &Test, options: &Options) -> String {
     text
 }
 
-/// Runs one, and prints what it says: at once, or as a whole when it has ended.
-fn execute(row: u32, test: &Test, at_once: bool, options: &Options) -> io::Result<Outcome> {
-    let mut outcome = Outcome::default();
+/// Runs one, and prints what it says: at once where it has the cluster, else as a whole when it has ended.
+fn execute(row: u32, test: &Test, options: &Options) -> Outcome {
+    let head = format!("== row {row} {}: {}\n   {}", test.level, test.name, test.command);
     let mut said = String::new();
-    let mut say = |text: String| {
-        if at_once {
-            println!("{text}");
-        } else {
-            said.push_str(&text);
-            said.push('\n');
-        }
+    let outcome = if test.needs.is_some() {
+        println!("\n{head}");
+        listen(row, test, options, |line| println!("   | {line}"))
+    } else {
+        println!("== row {row} {} begins beside: {}", test.level, test.name);
+        listen(row, test, options, |line| {
+            let _ = writeln!(said, "   | {line}");
+        })
     };
-    say(format!("\n== row {row} {}: {}\n   {}", test.level, test.name, test.command));
-    let mut script = test.command.clone();
-    if test.needs.is_some() {
-        if !options.top.join(".local/env").exists() {
-            outcome.failure = Some("there is no cluster (make up)".to_owned());
-            say(format!("FAILED: {}", outcome.failure.as_deref().unwrap_or_default()));
-            return Ok(outcome);
-        }
-        script = format!(". .local/env; export BERTH_E2E=1; {script}");
+    if test.needs.is_none() {
+        print!("\n{head}\n{said}");
     }
-    let mut command = Command::new("bash");
-    command.args(["-c", &format!("exec 2>&1; {script}")]).current_dir(&options.top);
-    command.env("BERTH_FAULT_SEED", options.seed.to_string()).env("BERTH_FAULT_ROW", row.to_string());
-    if let Some(seconds) = options.seconds {
-        command.env("BERTH_FAULT_SECONDS", seconds.to_string());
+    println!(
+        "   row {row} {}, {} s: {}",
+        test.level,
+        outcome.seconds,
+        outcome.failure.as_deref().unwrap_or("ended well")
+    );
+    if outcome.failure.is_some() {
+        println!("FAILED\n  again: {}", again(row, test, options));
     }
+    outcome
+}
+
+fn listen(row: u32, test: &Test, options: &Options, say: impl FnMut(&str)) -> Outcome {
+    let mut outcome = Outcome::default();
     let began = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    if let Some(output) = child.stdout.take() {
-        for line in BufReader::new(output).split(b'\n') {
-            let line = String::from_utf8_lossy(&line?).into_owned();
-            match Report::parse(&line) {
-                Some(Ok(report)) => outcome.reports.push(report),
-                Some(Err(error)) => outcome.failure = Some(format!("a report that cannot be read: {error}")),
-                None => outcome.passed += passed(&line),
-            }
-            say(format!("   | {line}"));
+    if test.needs.is_some() && !options.top.join(".local/env").exists() {
+        outcome.failure = Some("there is no cluster (make up)".to_owned());
+    } else if let Err(error) = outcome.hear(row, test, options, say) {
+        outcome.failure = Some(format!("bash could not be run to its end: {error}"));
+    }
+    outcome.seconds = began.elapsed().as_secs();
+    outcome
+}
+
+impl Outcome {
+    fn hear(&mut self, row: u32, test: &Test, options: &Options, mut say: impl FnMut(&str)) -> io::Result<()> {
+        let before = if test.needs.is_some() { ". .local/env; export BERTH_E2E=1; " } else { "" };
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("exec 2>&1; {before}{}", test.command)]).current_dir(&options.top);
+        command.env("BERTH_FAULT_SEED", options.seed.to_string()).env("BERTH_FAULT_ROW", row.to_string());
+        if let Some(seconds) = options.seconds {
+            command.env("BERTH_FAULT_SECONDS", seconds.to_string());
         }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        if let Some(output) = child.stdout.take() {
+            for line in BufReader::new(output).split(b'\n') {
+                let line = String::from_utf8_lossy(&line?).into_owned();
+                match Report::parse(&line) {
+                    Some(Ok(report)) => self.reports.push(report),
+                    Some(Err(error)) => self.failure = Some(format!("a report that cannot be read: {error}")),
+                    None => self.passed += passed(&line),
+                }
+                say(&line);
+            }
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            self.failure = Some(status.to_string());
+        }
+        Ok(())
     }
-    let status = child.wait()?;
-    if !status.success() {
-        outcome.failure = Some(status.to_string());
-    }
-    say(format!("   row {row} {}, {} s: {status}", test.level, began.elapsed().as_secs()));
-    print!("{said}");
-    Ok(outcome)
 }
 
 /// How many tests passed, by the line of a test program that says so.
@@ -347,7 +366,7 @@ fn keep(options: &Options, lines: &[Line]) -> io::Result<PathBuf> {
 mod tests {
     use std::path::Path;
 
-    use super::{Level, Options, Row, Test, passed, read, run};
+    use super::{Level, Need, Options, Row, Test, execute_all, line, passed, read, run};
 
     fn matrix(command: &str) -> Vec<Row> {
         let test =
@@ -408,6 +427,47 @@ mod tests {
         assert!(again.contains("BERTH_FAULT_SEED=5 BERTH_FAULT_ROW=6 bash -c 'false'"), "{again}");
         let seeded = r#"[ "$BERTH_FAULT_SEED $BERTH_FAULT_SECONDS" = "5 60" ] && echo "test result: ok. 1 passed""#;
         assert!(verdict(&matrix(seeded), |options| options.seconds = Some(60)).0);
+    }
+
+    #[test]
+    fn what_needs_the_cluster_has_it_alone_and_what_measures_comes_last() {
+        let rows = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("faults/matrix.yaml")).unwrap();
+        for test in rows.iter().flat_map(|row| &row.tests) {
+            let asks_the_cluster = test.command.contains("e2e/") || test.command.contains("berth-e2e");
+            assert_eq!(test.needs.is_some(), asks_the_cluster, "{}", test.command);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(".local")).unwrap();
+        std::fs::write(folder.path().join(".local/env"), "").unwrap();
+        // The one beside waits for the first with the cluster; the one that measures finds both ended.
+        let passed = "echo 'test result: ok. 1 passed'";
+        let commands = [
+            (Some(Need::Quiet), format!("[ -e beside ] && [ -e cluster ] && {passed}")),
+            (None, format!("until [ -e begun ]; do sleep 0.01; done; touch beside; {passed}")),
+            (
+                Some(Need::Cluster),
+                format!("touch begun; until [ -e beside ]; do sleep 0.01; done; touch cluster; {passed}"),
+            ),
+            (None, "exit 3".to_owned()),
+            // The same once more, which would fail if it were run again.
+            (Some(Need::Cluster), format!("mkdir once && {passed}")),
+            (Some(Need::Cluster), format!("mkdir once && {passed}")),
+        ];
+        let mut rows = vec![];
+        for (row, (needs, command)) in (1..).zip(commands) {
+            rows.extend(matrix(&command));
+            let last: &mut Row = rows.last_mut().unwrap();
+            (last.row, last.tests[0].needs) = (row, needs);
+        }
+        let options = Options { top: folder.path().to_owned(), ..Options::default() };
+        let asked: Vec<_> = rows.iter().map(|row| (row, Level::Real)).collect();
+        let outcomes = execute_all(&asked, &options);
+        let failed: Vec<u32> = asked
+            .iter()
+            .filter(|(row, level)| !line(row, *level, &outcomes, &options).failed.is_empty())
+            .map(|(row, _)| row.row)
+            .collect();
+        assert_eq!(failed, [4]);
     }
 
     #[test]

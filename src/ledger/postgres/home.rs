@@ -5,7 +5,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 use tokio::{
@@ -176,8 +176,7 @@ impl Home {
         from: Option<Head>,
         to: Head,
     ) -> Result<bool, LedgerError> {
-        let pool = self.way.pool();
-        self.ask(repair::put(&pool, &self.name, (cluster, uid), from, to, None)).await
+        self.put(cluster, uid, from, to, None).await
     }
 
     /// Closes the head under an epoch if it stands at `terminal`. False: it stands elsewhere.
@@ -195,8 +194,21 @@ impl Home {
         to: Head,
         closed_epoch: u64,
     ) -> Result<bool, LedgerError> {
+        self.put(cluster, uid, from, to, Some(closed_epoch)).await
+    }
+
+    async fn put(
+        &self,
+        cluster: Uuid,
+        uid: Uuid,
+        from: Option<Head>,
+        to: Head,
+        closed_epoch: Option<u64>,
+    ) -> Result<bool, LedgerError> {
         let pool = self.way.pool();
-        self.ask(repair::put(&pool, &self.name, (cluster, uid), from, to, Some(closed_epoch))).await
+        let put = self.ask(repair::put(&pool, &self.name, (cluster, uid), from, to, closed_epoch)).await?;
+        self.counters.quarantined.fetch_add(u64::from(put.refused), Ordering::Relaxed);
+        Ok(put.moved)
     }
 
     /// Tells the others of this replica's spool: its last entry, and up to which the database has them.

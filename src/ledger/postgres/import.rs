@@ -19,7 +19,8 @@ use crate::ledger::{entry::Entry, error::LedgerError, hash::Hash, record::Record
 pub struct Imported {
     /// Rows that were not there before: records, operations and samples.
     pub added: u64,
-    /// Entries, or snapshots of entries, that PostgreSQL refused; they are in the quarantine.
+    /// Entries, snapshots of entries, and presents that would follow from records, that PostgreSQL refused; they are in the
+    /// quarantine.
     pub quarantined: u64,
 }
 

@@ -3,7 +3,7 @@
 //! Must never: be refused itself. So everything in it is text without control characters.
 
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::{
@@ -47,7 +47,12 @@ impl<'a> From<&'a Entry> for Refused<'a> {
 }
 
 /// Keeps it, or counts once more what is kept already.
-pub(super) async fn keep(pool: &PgPool, writer: &str, refused: Refused<'_>, why: &Refusal) -> Result<(), Failure> {
+pub(super) async fn keep(
+    executor: impl PgExecutor<'_>,
+    writer: &str,
+    refused: Refused<'_>,
+    why: &Refusal,
+) -> Result<(), Failure> {
     let (what, cluster, uid, text, details) = match refused {
         Refused::Record(record) => {
             ("record", record.envelope().cluster, record.envelope().uid, record.bytes().to_owned(), record.details())
@@ -61,7 +66,7 @@ pub(super) async fn keep(pool: &PgPool, writer: &str, refused: Refused<'_>, why:
     };
     let hash = Hash::of(text.as_bytes());
     tracing::error!(%cluster, %uid, what, sqlstate = why.sqlstate, error = why.message, "an entry is quarantined");
-    insert(pool, Row { writer, what, cluster, uid, hash, why, text: &text, details }).await
+    insert(executor, Row { writer, what, cluster, uid, hash, why, text: &text, details }).await
 }
 
 fn text(what: &impl Serialize) -> String {
@@ -79,7 +84,7 @@ struct Row<'a> {
     details: Option<&'a str>,
 }
 
-async fn insert(pool: &PgPool, row: Row<'_>) -> Result<(), Failure> {
+async fn insert(executor: impl PgExecutor<'_>, row: Row<'_>) -> Result<(), Failure> {
     let Row { writer, what, cluster, uid, hash, why, text, details } = row;
     within("quarantining an entry", async {
         sqlx::query(
@@ -98,7 +103,7 @@ async fn insert(pool: &PgPool, row: Row<'_>) -> Result<(), Failure> {
         .bind(visible(&why.message, 4096))
         .bind(text)
         .bind(details)
-        .execute(pool)
+        .execute(executor)
         .await?;
         Ok(())
     })

@@ -16,8 +16,16 @@ use crate::ledger::{error::LedgerError, record::Head};
 
 const DOING: &str = "moving a head";
 
-/// Moves the head from exactly `from` to the stored record `to`; closed under an epoch, or open. Where PostgreSQL refuses the
-/// present that belongs to it, the head moves all the same, and `writer` has put the present away.
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Put {
+    /// Whether the head moved.
+    pub(super) moved: bool,
+    /// Whether PostgreSQL refused the present that belongs to it: that is in the quarantine, and the head moved all the same.
+    pub(super) refused: bool,
+}
+
+/// Moves the head from exactly `from` to the stored record `to`; closed under an epoch, or open.
 pub(super) async fn put(
     pool: &PgPool,
     writer: &str,
@@ -25,16 +33,18 @@ pub(super) async fn put(
     from: Option<Head>,
     to: Head,
     closed_epoch: Option<u64>,
-) -> Result<bool, LedgerError> {
-    let moved = bounded(DOING, async {
+) -> Result<Put, LedgerError> {
+    bounded(DOING, async {
         let mut transaction = pool.begin().await.map_err(failed)?;
         let moved = match from {
             Some(from) => replace(&mut transaction, chain, from, to, closed_epoch).await.map_err(failed)?,
             None => begin(&mut transaction, chain, to, closed_epoch).await.map_err(failed)?,
         };
+        let mut end = to;
         if moved && closed_epoch.is_none() {
             // As in an import: what was stored before the head came here and follows it is one ahead, not behind.
-            heads::catch_up(&mut transaction, &[Link::at(chain, to)]).await?;
+            let passed = heads::catch_up(&mut transaction, &[Link::at(chain, to)]).await?;
+            end = passed.last().map_or(to, |last| last.row.head);
         }
         let mut refused = None;
         if moved {
@@ -48,16 +58,14 @@ pub(super) async fn put(
                 Err(failure) => return Err(failure),
             }
         }
+        if let Some(refusal) = &refused {
+            quarantine::keep(&mut *transaction, writer, Refused::Followed(chain, end), refusal).await?;
+        }
         Transaction::<Postgres>::commit(transaction).await.map_err(failed)?;
-        Ok((moved, refused))
+        Ok(Put { moved, refused: refused.is_some() })
     })
-    .await;
-    let (moved, refused) = moved.map_err(|failure| failure.into_error(DOING))?;
-    if let Some(refusal) = refused {
-        let kept = quarantine::keep(pool, writer, Refused::Followed(chain, to), &refusal).await;
-        kept.map_err(|failure| failure.into_error("quarantining what a head would show"))?;
-    }
-    Ok(moved)
+    .await
+    .map_err(|failure| failure.into_error(DOING))
 }
 
 async fn replace(

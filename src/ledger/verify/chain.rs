@@ -45,14 +45,25 @@ pub(super) struct Ends {
     pub(super) head: Option<Head>,
     pub(super) shown: Option<Head>,
     pub(super) claim: Option<Head>,
+    /// Whether records may follow the head: it is as far as an import may move it.
+    pub(super) is_open: bool,
 }
 
-/// Where a chain ends that went on behind its head while it was read.
+impl Link {
+    fn is_ending(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.to == Some(State::Deleted))
+    }
+}
+
+/// Where a chain went while it was read.
 #[derive(Clone, Copy)]
 pub(super) struct Grown {
+    /// Its end.
     pub(super) head: Head,
-    /// What is imported moves no head onto an ending (docs/ledger.md, the model's answer 11): the head may stay before it.
-    pub(super) is_ending: bool,
+    /// The sequence up to which its head has to come.
+    pub(super) sure: u64,
+    /// Whether records follow that one, onto which an import moves no head: an ending, or several that claim one place.
+    pub(super) goes_on: bool,
 }
 
 /// The state at a place of the line, as far as it is known.
@@ -121,23 +132,42 @@ impl Chain {
         self.links.push(Link { head, told, place, on_line: false });
     }
 
-    /// Where `head` went while the records were read: along the records that follow it. A chain that began
+    /// Where `head` went while the records were read: along the records that follow it, as far as an import moves heads
+    /// (docs/ledger.md, the model's answer 11). Where several claim one place, it is the one that is shown. A chain that began
     /// meanwhile ends at its last record.
-    pub(super) fn grown(&self, head: Option<Head>) -> Option<Grown> {
-        let mut last = None;
-        if let Some(mut head) = head {
-            for link in &self.links {
-                let follows = link.told.as_ref().is_some_and(|told| told.prev == head.hash);
-                if follows && link.head.sequence == head.sequence + 1 {
-                    head = link.head;
-                    last = Some(link);
+    pub(super) fn grown(&self, head: Option<Head>, shown: Option<Head>) -> Option<Grown> {
+        let Some(mut head) = head else {
+            let last = self.links.last()?;
+            let goes_on = last.is_ending();
+            return Some(Grown { head: last.head, sure: last.head.sequence - u64::from(goes_on), goes_on });
+        };
+        let (mut sure, mut is_sure) = (head.sequence, true);
+        loop {
+            let next = self.following(head);
+            let taken = match *next {
+                [] => break,
+                [one] => one,
+                _ => {
+                    is_sure = false;
+                    let Some(one) = next.iter().find(|link| Some(link.head) == shown) else { break };
+                    one
                 }
+            };
+            is_sure = is_sure && !taken.is_ending();
+            head = taken.head;
+            if is_sure {
+                sure = head.sequence;
             }
-        } else {
-            last = self.links.last();
         }
-        let is_ending = |link: &Link| link.told.as_ref().is_some_and(|told| told.to == Some(State::Deleted));
-        last.map(|link| Grown { head: link.head, is_ending: is_ending(link) })
+        Some(Grown { head, sure, goes_on: !is_sure })
+    }
+
+    /// The records made on this one.
+    fn following(&self, head: Head) -> Vec<&Link> {
+        let sequence = head.sequence + 1;
+        let from = self.links.partition_point(|link| link.head.sequence < sequence);
+        let there = self.links.iter().skip(from).take_while(|link| link.head.sequence == sequence);
+        there.filter(|link| link.told.as_ref().is_some_and(|told| told.prev == head.hash)).collect()
     }
 
     /// Checks the whole.
@@ -151,7 +181,7 @@ impl Chain {
         }
         let line = self.line(&by_hash, ends.head, report);
         self.check_line(&line, report);
-        self.check_branches(&by_hash, ends.head, report);
+        self.check_branches(&by_hash, ends, report);
         self.check_ends(&by_hash, ends, report);
     }
 
@@ -261,13 +291,13 @@ impl Chain {
     }
 
     /// Records beside the line: each grew on a known record and lost; nothing follows the head.
-    fn check_branches(&self, by_hash: &HashMap<Hash, usize>, head: Option<Head>, report: &mut Report) {
+    fn check_branches(&self, by_hash: &HashMap<Hash, usize>, ends: Ends, report: &mut Report) {
         for (at, link) in self.links.iter().enumerate() {
             let Some(told) = &link.told else { continue };
             if link.on_line || by_hash.get(&link.head.hash) != Some(&at) {
                 continue;
             }
-            if head.is_some_and(|head| told.prev == head.hash) {
+            if ends.head.is_some_and(|head| told.prev == head.hash) && !ends.is_open {
                 report.violated(self.at(at, Fault::HeadBehind));
             } else if told.prev != Hash::GENESIS && !by_hash.contains_key(&told.prev) {
                 report.violated(self.at(at, Fault::PredecessorMissing(told.prev)));

@@ -3,7 +3,9 @@
 //! Owns: the checks and their names. Must never: do I/O; trust what a home says about a record. It takes
 //! records as a home keeps them, chain by chain, and holds one chain at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
 
 use self::chain::{Chain, Ends, Grown};
 use super::{
@@ -26,8 +28,9 @@ pub use report::{Fault, KEPT, Report, Superseded, Violation};
 ///
 /// In a ledger that is written meanwhile, read the heads, then the records, then the heads again: every head of
 /// the first reading is found in its chain, and where records follow it, the second reading must have moved at
-/// least as far ([`Verifier::still_growing`], [`Verifier::finish_with`]): but for an ending, which is counted
-/// ([`Report::open_endings`]).
+/// least as far as an import moves heads ([`Verifier::still_growing`], [`Verifier::finish_with`]). What follows beyond is
+/// counted ([`Report::open_ends`]), unless whoever decides on it is known not to be there any more
+/// ([`Verifier::with_cluster`]).
 #[derive(Default)]
 pub struct Verifier {
     heads: BTreeMap<ChainId, Head>,
@@ -35,6 +38,9 @@ pub struct Verifier {
     claims: BTreeMap<ChainId, Head>,
     carried: BTreeMap<ChainId, Carried>,
     growing: bool,
+    cluster: Option<Uuid>,
+    /// Objects and tombstones that the cluster has.
+    there: BTreeSet<ChainId>,
     /// Chains that went on behind their head while they were read, and how far.
     grown: BTreeMap<ChainId, Grown>,
     last: Option<ChainId>,
@@ -68,6 +74,15 @@ impl Verifier {
     #[must_use]
     pub fn with_carried(mut self, carried: BTreeMap<ChainId, Carried>) -> Self {
         self.carried = carried;
+        self
+    }
+
+    /// With the cluster that `shown` and `carried` are all of: that nobody there decides any more on what follows a head of its
+    /// chains, no object and no tombstone, is a violation. Comes after both.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Option<Uuid>) -> Self {
+        self.cluster = cluster;
+        self.there = self.shown.keys().chain(self.carried.keys()).copied().collect();
         self
     }
 
@@ -116,17 +131,15 @@ impl Verifier {
             self.finish_chain();
         }
         let later = by_chain(later);
-        let Self { heads, shown, claims, grown, mut report, .. } = self;
-        for (chain, Grown { head, is_ending }) in grown {
+        let Self { heads, shown, claims, grown, cluster, there, mut report, .. } = self;
+        for (chain, Grown { head, sure, goes_on }) in grown {
             let reached = later.get(&chain).map_or(0, |later| later.sequence);
-            if reached >= head.sequence {
-                continue;
-            }
-            if is_ending && reached + 1 == head.sequence {
-                report.open_endings += 1;
-            } else {
+            let is_left_alone = cluster == Some(chain.cluster) && !there.contains(&chain);
+            if reached < sure || (reached == sure && goes_on && is_left_alone) {
                 let fault = Fault::HeadBehind;
                 report.violated(Violation { chain, sequence: head.sequence, fault, place: String::new() });
+            } else if reached == sure && goes_on {
+                report.open_ends += 1;
             }
         }
         let mut without = |chain: ChainId, head: Head, fault: fn(Head) -> Fault| {
@@ -146,7 +159,7 @@ impl Verifier {
         let id = chain.id;
         let mut head = self.heads.remove(&id);
         if self.growing
-            && let Some(grown) = chain.grown(head)
+            && let Some(grown) = chain.grown(head, self.shown.get(&id).copied())
         {
             head = Some(grown.head);
             self.grown.insert(id, grown);
@@ -156,7 +169,8 @@ impl Verifier {
         {
             head = Some(carried.head);
         }
-        let ends = Ends { head, shown: self.shown.remove(&id), claim: self.claims.remove(&id) };
+        let (shown, claim) = (self.shown.remove(&id), self.claims.remove(&id));
+        let ends = Ends { head, shown, claim, is_open: self.growing };
         chain.finish(ends, &mut self.report);
     }
 }

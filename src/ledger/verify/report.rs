@@ -32,9 +32,9 @@ pub struct Report {
     pub named_gaps: u64,
     /// Records that only a status or a tombstone has; they are on their way.
     pub carried: u64,
-    /// Endings that replay brought and that are not at their chain's head yet, in a ledger that is written meanwhile: the
-    /// object's status, its tombstone or a mark in a spool's tail decides whether they are its end.
-    pub open_endings: u64,
+    /// Chains that go on beyond their head, in a ledger that is written meanwhile, where an import moves no head: in an ending,
+    /// or in several records that claim one place. The object's status, its tombstone or a mark in a spool's tail decides.
+    pub open_ends: u64,
     /// Places where the epoch goes back; it names a leader and decides nothing.
     pub epochs_back: u64,
     /// Places where the clock went back between two records; leaders' clocks differ.
@@ -308,7 +308,7 @@ impl Report {
             "detailsMissing": self.details_missing,
             "namedGaps": self.named_gaps,
             "carried": self.carried,
-            "openEndings": self.open_endings,
+            "openEnds": self.open_ends,
             "epochsBack": self.epochs_back,
             "clocksBack": self.clocks_back,
             "supersededCount": self.superseded_count,

@@ -187,25 +187,6 @@ fn ends_are_checked_against_the_records() {
     let stayed = growing(&behind.heads);
     assert_eq!(stayed.violations[0].fault.word(), "head-behind", "the head did not move with the record");
 
-    let ended = with_last(5, |draft| {
-        draft.kind = Kind::Unobserved;
-        draft.to = Some(State::Deleted);
-    });
-    let growing = |first: usize, later: usize| {
-        let head = |at: usize| StoredHead {
-            head: Head { sequence: at as u64, hash: ended.records[at - 1].hash },
-            ..ended.heads[0]
-        };
-        let mut verifier = Verifier::new([head(first)]).still_growing();
-        ended.records.iter().cloned().for_each(|stored| verifier.take(stored));
-        let report = verifier.finish_with([head(later)]);
-        (report.is_clean(), report.open_endings)
-    };
-    assert_eq!(growing(3, 5), (true, 0));
-    assert_eq!(growing(3, 4), (true, 1), "what is imported moves no head onto an ending");
-    assert_eq!(growing(4, 4), (true, 1));
-    assert_eq!(growing(3, 3), (false, 0), "the record before the ending moves it");
-
     let mut shown = ledger(1, 4);
     shown.shown[0].head = Head { sequence: 2, hash: shown.records[1].hash };
     assert_eq!(shown.faults(), ["shown-behind"]);
@@ -222,6 +203,58 @@ fn ends_are_checked_against_the_records() {
     assert!(verify(&claims).is_clean(), "a state file may be old");
     claims[0].head.sequence = 2;
     assert_eq!(verify(&claims).violations[0].fault.word(), "claim-unknown");
+}
+
+/// A chain that has stopped, and one more record of an epoch, with the head that each makes.
+fn stopped_and(to: State, epoch: u64) -> (Vec<Stored>, StoredHead, StoredHead) {
+    let mut sample = Sample::new(1);
+    let mut records = [State::Pending, State::Stopped].map(|to| stored(record(&sample.step_to(to)))).to_vec();
+    let before = end(&sample);
+    sample.epoch = epoch;
+    records.push(stored(record(&sample.step_to(to))));
+    (records, before, end(&sample))
+}
+
+/// What is found of a chain whose head was `first`, and is `later` once these records are read; `there` says whether the
+/// cluster was asked, and has the object.
+fn growing(
+    first: Option<StoredHead>,
+    records: &[Stored],
+    later: Option<StoredHead>,
+    there: Option<bool>,
+) -> (Vec<&'static str>, u64) {
+    let mut records = records.to_vec();
+    records.sort_by_key(|stored| (stored.sequence, stored.hash.to_string()));
+    let chain = records[0].chain;
+    let shown = first.filter(|_| there == Some(true));
+    let mut verifier =
+        Verifier::new(first).still_growing().with_shown(shown).with_cluster(there.map(|_| chain.cluster));
+    records.into_iter().for_each(|stored| verifier.take(stored));
+    let report = verifier.finish_with(later);
+    (report.violations.iter().map(|violation| violation.fault.word()).collect(), report.open_ends)
+}
+
+#[test]
+fn a_head_comes_as_far_as_imports_move_it_and_what_is_beyond_is_counted() {
+    // An ending waits for whoever knows that it was shown.
+    let (records, before, after) = stopped_and(State::Deleted, 1);
+    assert_eq!(growing(Some(before), &records, Some(after), None), (vec![], 0));
+    assert_eq!(growing(Some(before), &records, Some(before), None), (vec![], 1));
+    assert_eq!(growing(Some(before), &records, Some(before), Some(true)), (vec![], 1));
+    let nobody_knows = growing(Some(before), &records, Some(before), Some(false));
+    assert_eq!(nobody_knows, (vec!["head-behind"], 0));
+    // Anything else moves the head,
+    let (records, before, after) = stopped_and(State::Pending, 1);
+    assert_eq!(growing(Some(before), &records, Some(before), None), (vec!["head-behind"], 0));
+    assert_eq!(growing(None, &records, None, None), (vec!["head-behind"], 0), "it began meanwhile");
+    assert_eq!(growing(None, &records, Some(after), None), (vec![], 0));
+    // but where it claims a place with another: by their hashes the one comes first, or the other.
+    for (to, epoch) in (2..10).flat_map(|epoch| [(State::Pending, epoch), (State::Deleted, epoch)]) {
+        let (mut rival, _, won) = stopped_and(to, epoch);
+        let both = [records.as_slice(), &[rival.remove(2)]].concat();
+        assert_eq!(growing(Some(before), &both, Some(before), None), (vec![], 1));
+        assert_eq!(growing(Some(before), &both, Some(won), None), (vec![], 0));
+    }
 }
 
 #[test]

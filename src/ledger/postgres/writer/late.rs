@@ -121,6 +121,7 @@ impl Writer {
                         import.imported.quarantined += 1;
                     }
                     _ => {
+                        self.counters.halved.fetch_add(1, Ordering::Relaxed);
                         let second = part.split_off(part.len() / 2);
                         parts.extend([second, part]);
                     }

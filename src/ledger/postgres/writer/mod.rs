@@ -80,7 +80,7 @@ pub struct Counters {
     pub largest: AtomicU64,
     /// Transactions that were halved because PostgreSQL refused a row.
     pub halved: AtomicU64,
-    /// Entries, or snapshots of entries, that went into the quarantine.
+    /// Entries, snapshots of entries, and presents that would follow from records, that went into the quarantine.
     pub quarantined: AtomicU64,
     /// How often the breaker opened.
     pub opened: AtomicU64,

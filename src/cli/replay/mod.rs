@@ -1,12 +1,15 @@
 //! `berth replay`: brings a spool whose replica is gone into the database.
 //!
 //! The spool is a folder that this process can read, or a claim, which a pod of the operator's own image reads beside the
-//! database (`super::claim`).
+//! database (`claim`).
 
 use std::{convert::Infallible, io::Write, path::PathBuf, str::FromStr};
 
-use super::{Database, Failure, Verdict, claim};
+use super::{Database, Failure, Verdict};
 use crate::ledger::{self, Pace};
+
+mod claim;
+mod pod;
 
 /// What a claim's name begins with, as for kubectl.
 const CLAIM: &str = "pvc/";
@@ -15,7 +18,7 @@ const CLAIM: &str = "pvc/";
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The spool: its folder, or pvc/NAME for a claim of the cluster that kubectl would talk to. The claim is read by a pod of
-    /// the operator's image, with the operator's database. Nobody else may have it open.
+    /// the operator's image, with the operator's database, whatever is said of a database here. Nobody else may have it open.
     #[arg(value_name = "DIR|pvc/NAME", env = "BERTH_SPOOL_DIR")]
     spool: Place,
     /// Declare the spool gone afterwards: nothing more is expected from it.
