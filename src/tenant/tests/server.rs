@@ -195,9 +195,9 @@ impl Server {
             Some(Cut::Before) => return self.never().await,
             // Nobody comes back for an Event alone.
             _ if path.contains("/events/") => {}
-            Some(Cut::Answer(_) | Cut::Reset) => drop(self.kept().refused.insert(path.clone())),
+            Some(Cut::Answer(_) | Cut::Reset) => drop(self.kept().refused.insert(written(&head.method, &path, &body))),
             _ if head.method == Method::GET => {}
-            _ => drop(self.kept().refused.remove(&path)),
+            _ => drop(self.kept().refused.remove(&written(&head.method, &path, &body))),
         }
         match cut {
             Some(Cut::Answer(code)) => return Ok(response(code_of(code), &status(code, "Faulty", "not now"))),
@@ -384,6 +384,14 @@ pub(super) fn fields(object: &Value) -> Value {
 
 fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+}
+
+/// What a write is of: that of a create is what it names, so that a replacement makes up for it.
+fn written(method: &Method, path: &str, body: &Value) -> String {
+    match body["metadata"]["name"].as_str() {
+        Some(name) if *method == Method::POST => format!("{path}/{name}"),
+        _ => path.to_owned(),
+    }
 }
 
 fn code_of(code: u16) -> StatusCode {
