@@ -289,8 +289,9 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     let Some((s, _alone)) = scenario("replica-gone") else { return };
     let berth = Kubectl::admin().in_namespace(NAMESPACE);
     let replay = || {
-        let mut command = Command::new(install::program().unwrap());
-        let output = command.args(["replay", "pvc/spool-berth-0"]).output().unwrap();
+        // Where the API server listens.
+        let mut command = Command::new(install::top().join("e2e/cluster/enter"));
+        let output = command.arg(install::program().unwrap()).args(["replay", "pvc/spool-berth-0"]).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
@@ -308,7 +309,9 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     // What another call has left behind is not this one's.
     let old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": REPLAY}, "spec": {
         "restartPolicy": "Never",
-        "containers": [{"name": "berth", "image": IMAGE, "imagePullPolicy": "Never", "args": ["get", "http://127.0.0.1:1"]}]}});
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "berth", "image": IMAGE,
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}, "imagePullPolicy": "Never", "args": ["get", "http://127.0.0.1:1"]}]}});
     berth.run(&["wait", "--for=delete", &format!("pod/{REPLAY}"), "--timeout=60s"]).unwrap();
     berth.feed(&["create", "--filename", "-"], &old.to_string()).unwrap();
     berth.run(&["wait", "--for=jsonpath={.status.phase}=Failed", &format!("pod/{REPLAY}"), "--timeout=60s"]).unwrap();
