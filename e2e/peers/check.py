@@ -701,8 +701,8 @@ class Checker:
                 # Ahead of the database's head: in the database only by mistake, elsewhere until it is brought there.
                 if "database" in record.homes and follows is not None and "database" in follows.homes:
                     rivals = [one for one in records if one.prev == head.hash and "database" in one.homes]
-                    if not self.settled and (follows.to == "deleted" or len(rivals) > 1):
-                        # An import moves no head onto an ending, nor chooses between two that claim one place.
+                    if not self.settled and ("deleted" in (follows.to, head.to) or len(rivals) > 1):
+                        # An import moves no head onto an ending or off it, nor chooses between two that claim one place.
                         self.counts["beyond their head"] += 1
                     else:
                         self.violation("head-behind", "ledger_heads", f"it follows the head {head.hash}", record)

@@ -32,9 +32,14 @@ pub(super) async fn shown(namespace: &str) -> Result<Shown, Failure> {
         match Stone::decode(&map) {
             Ok(stone) => {
                 let (chain, place) = (ChainId { cluster: stone.target.cluster, uid: stone.target.uid }, stone.name());
+                shown.there.insert(chain);
                 carry(&mut shown, chain, stone.terminal, stone.records, &format!("tombstone {place}"));
             }
-            Err(error) => shown.notes.push(error.to_string()),
+            Err(error) => {
+                // Whose it is, nobody knows.
+                shown.cluster = None;
+                shown.notes.push(error.to_string());
+            }
         }
     }
     Ok(shown)
@@ -61,12 +66,13 @@ async fn take_all<K: Chained>(shown: &mut Shown, cluster: Uuid, client: &Client)
 
 fn take<K: Chained>(shown: &mut Shown, cluster: Uuid, object: &K) {
     let metadata = object.meta();
-    let (Some(uid), Some(status)) = (metadata.uid.as_deref().and_then(|uid| uid.parse().ok()), object.status()) else {
-        return;
-    };
+    let Some(uid) = metadata.uid.as_deref().and_then(|uid| uid.parse().ok()) else { return };
+    let chain = ChainId { cluster, uid };
+    shown.there.insert(chain);
+    let Some(status) = object.status() else { return };
     let (namespace, name) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref());
     let about = format!("{} {namespace}/{}", K::kind(&()), name.unwrap_or_default());
-    let (chain, ledger) = (ChainId { cluster, uid }, K::ledger(status));
+    let ledger = K::ledger(status);
     match chain::head(ledger) {
         Ok(head) => {
             shown.heads.push(StoredHead { chain, head });

@@ -2,7 +2,11 @@
 //!
 //! Owns: the questions of the reading commands, one arm for each home. Must never: write; interpret an answer.
 
-use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    pin::Pin,
+};
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
@@ -57,8 +61,10 @@ impl Verified {
 /// What a cluster shows of its objects' chains, and carries for them.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
-    /// Which cluster it is, where all of its objects and tombstones were read.
+    /// Which cluster it is, where all of its objects and tombstones could be read.
     pub cluster: Option<Uuid>,
+    /// The chains of those.
+    pub there: BTreeSet<ChainId>,
     /// The end that each object's status shows.
     pub heads: Vec<StoredHead>,
     /// Records in statuses and tombstones.
@@ -130,7 +136,7 @@ impl Reader {
                     .still_growing()
                     .with_shown(shown.heads)
                     .with_carried(shown.carried)
-                    .with_cluster(shown.cluster);
+                    .with_cluster(shown.cluster, shown.there);
                 let verifier = verified.take(verifier, db.chains()).await?;
                 let later: Vec<_> = db.heads().try_collect().await?;
                 verified.report = verifier.finish_with(later);

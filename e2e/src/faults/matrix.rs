@@ -253,7 +253,7 @@ fn execute(row: u32, test: &Test, options: &Options) -> Outcome {
         "   row {row} {}, {} s: {}",
         test.level,
         outcome.seconds,
-        outcome.failure.as_deref().unwrap_or("ended well")
+        outcome.failure.as_deref().unwrap_or("exit code 0")
     );
     if outcome.failure.is_some() {
         println!("FAILED\n  again: {}", again(row, test, options));
@@ -443,16 +443,22 @@ mod tests {
         let passed = "echo 'test result: ok. 1 passed'";
         let commands = [
             (Some(Need::Quiet), format!("[ -e beside ] && [ -e cluster ] && {passed}")),
-            (None, format!("until [ -e begun ]; do sleep 0.01; done; touch beside; {passed}")),
+            (None, format!("timeout 60 bash -c 'until [ -e begun ]; do sleep 0.01; done' && touch beside && {passed}")),
             (
                 Some(Need::Cluster),
-                format!("touch begun; until [ -e beside ]; do sleep 0.01; done; touch cluster; {passed}"),
+                format!(
+                    "touch begun; timeout 60 bash -c 'until [ -e beside ]; do sleep 0.01; done' && touch cluster && {passed}"
+                ),
             ),
             (None, "exit 3".to_owned()),
             // The same once more, which would fail if it were run again.
             (Some(Need::Cluster), format!("mkdir once && {passed}")),
             (Some(Need::Cluster), format!("mkdir once && {passed}")),
         ];
+        // Two that would meet in the same room.
+        let alone =
+            |n: u32| (Some(Need::Cluster), format!("mkdir room && sleep 0.05 && rmdir room && echo {n} && {passed}"));
+        let commands = commands.into_iter().chain([alone(1), alone(2)]);
         let mut rows = vec![];
         for (row, (needs, command)) in (1..).zip(commands) {
             rows.extend(matrix(&command));

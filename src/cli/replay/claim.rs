@@ -42,6 +42,12 @@ pub(super) async fn replay(namespace: &str, claim: &str, gone: bool, out: &mut d
              brings what is there by itself"
         ))
     })?;
+    if !pod::has_database(&wanted) {
+        return Err(Failure::Usage(format!(
+            "the Berth of {claim} has no database: its ledger is that spool, and comes into a database by itself on the day that \
+             one is configured"
+        )));
+    }
     let pods: Api<Pod> = Api::namespaced(client, namespace);
     let name = wanted.metadata.name.clone().unwrap_or_default();
     for other in pods.list(&ListParams::default()).await.map_err(asking("pods"))? {
@@ -49,13 +55,22 @@ pub(super) async fn replay(namespace: &str, claim: &str, gone: bool, out: &mut d
             return Err(Failure::Usage(in_use(&other, claim)));
         }
     }
-    begin(&pods, &name, &wanted).await?;
-    let verdict = follow(&pods, &name, out).await?;
-    match pods.delete(&name, &DeleteParams::background()).await {
-        Err(error) if !is_gone(&error) => eprintln!("the pod {name} has ended and could not be deleted: {error}"),
-        Ok(_) | Err(_) => {}
+    let uid = begin(&pods, &name, &wanted).await?;
+    let verdict = follow(&pods, &name, &uid, out).await?;
+    if let Err(error) = delete(&pods, &name, uid).await {
+        eprintln!("the pod {name} has ended and could not be deleted: {error}");
     }
     verdict
+}
+
+/// Deletes this very pod; one of its name that came after it stays.
+async fn delete(pods: &Api<Pod>, name: &str, uid: String) -> Result<(), kube::Error> {
+    let this_one = Preconditions { uid: Some(uid), resource_version: None };
+    let delete = DeleteParams { preconditions: Some(this_one), ..DeleteParams::background() };
+    match pods.delete(name, &delete).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        done => done.map(drop),
+    }
 }
 
 fn in_use(other: &Pod, claim: &str) -> String {
@@ -68,52 +83,57 @@ fn in_use(other: &Pod, claim: &str) -> String {
     )
 }
 
-fn is_gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-/// Makes the pod. One that does the same is followed if it still works; one that has ended was another call's, and makes room.
-async fn begin(pods: &Api<Pod>, name: &str, wanted: &Pod) -> Result<(), Failure> {
-    loop {
+/// Makes the pod; answers its uid. One that does the same is followed if it still works; one that has ended was another
+/// call's, and makes room.
+async fn begin(pods: &Api<Pod>, name: &str, wanted: &Pod) -> Result<String, Failure> {
+    for _ in 0..PATIENCE {
         let Some(other) = pods.get_opt(name).await.map_err(asking("its pod"))? else {
             match pods.create(&PostParams::default(), wanted).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => continue,
-                made => return made.map(drop).map_err(asking("making its pod")),
+                made => return made.map(|made| uid(&made)).map_err(asking("making its pod")),
             }
         };
-        if other.metadata.deletion_timestamp.is_none() && !Standing::of(&other).is_over() {
-            if !pod::does_the_same(&other, wanted) {
-                return Err(Failure::Usage(format!(
-                    "the pod {name} replays that claim, with another image or another word on --gone: wait for its end, or \
-                     delete it"
-                )));
+        if other.metadata.deletion_timestamp.is_none() {
+            if !Standing::of(&other).is_over() {
+                if !pod::does_the_same(&other, wanted) {
+                    return Err(Failure::Usage(format!(
+                        "the pod {name} replays that claim, with another image or another word on --gone: wait for its end, \
+                         or delete it"
+                    )));
+                }
+                eprintln!("the pod {name} replays that claim already");
+                return Ok(uid(&other));
             }
-            eprintln!("the pod {name} replays that claim already");
-            return Ok(());
-        }
-        let this_one = Preconditions { uid: other.metadata.uid.clone(), resource_version: None };
-        let delete = DeleteParams { preconditions: Some(this_one), ..DeleteParams::background() };
-        match pods.delete(name, &delete).await {
-            Ok(_) => {}
-            Err(error) if is_gone(&error) => {}
-            // Another one has its name by now.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(asking("deleting a pod that has ended")(error)),
+            delete(pods, name, uid(&other)).await.map_err(asking("deleting a pod that has ended"))?;
         }
         tokio::time::sleep(LOOK).await;
     }
+    let why = "of another call does not go away; if its node is gone, delete it with --force".to_owned();
+    Err(Failure::Pod { pod: name.to_owned(), why })
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
 }
 
 /// Says what the pod waits for, prints what it says, and answers how it ended. An error where that could not be found out: the
 /// pod goes on then.
-async fn follow(pods: &Api<Pod>, name: &str, out: &mut dyn Write) -> Result<Result<Verdict, Failure>, Failure> {
+async fn follow(
+    pods: &Api<Pod>,
+    name: &str,
+    of: &str,
+    out: &mut dyn Write,
+) -> Result<Result<Verdict, Failure>, Failure> {
     let failure = |why: String| Failure::Pod { pod: name.to_owned(), why };
     let (mut told, mut printed) = (String::new(), 0);
     let (mut missed, mut unread) = (0, 0);
     loop {
         let pod = match pods.get_opt(name).await {
-            Ok(Some(pod)) => pod,
-            Ok(None) => return Err(failure("was deleted by somebody else before it had ended".to_owned())),
+            Ok(Some(pod)) if uid(&pod) == of => pod,
+            Ok(_) => {
+                let why = "was deleted by somebody else; how it ended is not known: call it again, nothing comes twice";
+                return Err(failure(why.to_owned()));
+            }
             Err(error) => {
                 missed += 1;
                 if missed == PATIENCE {
@@ -133,15 +153,22 @@ async fn follow(pods: &Api<Pod>, name: &str, out: &mut dyn Write) -> Result<Resu
             }
             Standing::Runs => drop(print(pods, name, true, &mut printed, out).await?),
             Standing::Ended(code) => {
-                if !print(pods, name, false, &mut printed, out).await? && unread < PATIENCE {
+                if !print(pods, name, false, &mut printed, out).await? {
                     unread += 1;
+                    if unread == PATIENCE {
+                        return Err(failure(format!(
+                            "has ended with exit code {code}, and its log cannot be read; it stays"
+                        )));
+                    }
                     tokio::time::sleep(LOOK).await;
                     continue;
                 }
                 return Ok(match code {
                     0 => Ok(Verdict::Well),
                     1 => Ok(Verdict::NotSo),
-                    code => Err(failure(format!("ended with exit code {code}; nothing is lost: call it again"))),
+                    code => Err(failure(format!(
+                        "ended with exit code {code}, for the reason above; what it had not brought is still there"
+                    ))),
                 });
             }
             Standing::Refused(why) => return Ok(Err(failure(format!("never began: {why}")))),

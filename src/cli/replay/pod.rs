@@ -56,6 +56,13 @@ pub(super) fn has_open(pod: &Pod, claim: &str) -> bool {
     !matches!(phase, Some("Succeeded" | "Failed")) && volumes.is_some_and(|volumes| volumes.iter().any(mounts))
 }
 
+/// Whether it knows of a database: without one there is nowhere to bring a spool.
+pub(super) fn has_database(pod: &Pod) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut names = containers.flat_map(|container| container.env.iter().flatten()).map(|one| one.name.as_str());
+    names.any(|name| matches!(name, "DATABASE_URL" | "DATABASE_URL_FILE"))
+}
+
 /// Whether two pods do the same: the image, and what it is told.
 pub(super) fn does_the_same(one: &Pod, other: &Pod) -> bool {
     let container = |pod: &Pod| {
@@ -140,7 +147,9 @@ mod tests {
 
     #[test]
     fn its_pod_is_the_operators_but_does_nothing_else() {
-        let pod = to_value(replaying("spool-berth-12", true, &[set()]).unwrap()).unwrap();
+        let pod = replaying("spool-berth-12", true, &[set()]).unwrap();
+        assert!(has_database(&pod) && !has_database(&Pod::default()));
+        let pod = to_value(pod).unwrap();
         let spec = &pod["spec"];
         assert_eq!(spec["containers"][0]["args"], json!(["replay", "/var/lib/berth/spool", "--gone"]));
         assert_eq!(spec["containers"][0]["image"], "berth:1");

@@ -49,12 +49,6 @@ pub(super) struct Ends {
     pub(super) is_open: bool,
 }
 
-impl Link {
-    fn is_ending(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.to == Some(State::Deleted))
-    }
-}
-
 /// Where a chain went while it was read.
 #[derive(Clone, Copy)]
 pub(super) struct Grown {
@@ -132,34 +126,60 @@ impl Chain {
         self.links.push(Link { head, told, place, on_line: false });
     }
 
-    /// Where `head` went while the records were read: along the records that follow it, as far as an import moves heads
-    /// (docs/ledger.md, the model's answer 11). Where several claim one place, it is the one that is shown. A chain that began
-    /// meanwhile ends at its last record.
-    pub(super) fn grown(&self, head: Option<Head>, shown: Option<Head>) -> Option<Grown> {
-        let Some(mut head) = head else {
-            let last = self.links.last()?;
-            let goes_on = last.is_ending();
-            return Some(Grown { head: last.head, sure: last.head.sequence - u64::from(goes_on), goes_on });
+    /// Where `head` went while the records were read, if it did or could: along the records that follow it, as far as an import
+    /// moves heads (docs/ledger.md, the model's answer 11). Where several claim one place, it is the one that leads to what
+    /// is shown. A chain that began meanwhile began at its first record.
+    pub(super) fn grown(&self, first: Option<Head>, shown: Option<Head>) -> Option<Grown> {
+        let Some(mut head) = first.or_else(|| self.beginning()) else {
+            let last = self.links.last()?.head;
+            return Some(Grown { head: last, sure: last.sequence, goes_on: false });
         };
-        let (mut sure, mut is_sure) = (head.sequence, true);
+        let (mut sure, mut is_sure) = (head.sequence, !self.is_ending(head));
+        let mut goes_on = false;
         loop {
             let next = self.following(head);
             let taken = match *next {
                 [] => break,
                 [one] => one,
                 _ => {
-                    is_sure = false;
-                    let Some(one) = next.iter().find(|link| Some(link.head) == shown) else { break };
+                    (is_sure, goes_on) = (false, true);
+                    let Some(one) = next.iter().find(|link| shown.is_some_and(|shown| self.leads(link.head, shown)))
+                    else {
+                        break;
+                    };
                     one
                 }
             };
-            is_sure = is_sure && !taken.is_ending();
+            is_sure = is_sure && !self.is_ending(taken.head);
+            goes_on = !is_sure;
             head = taken.head;
             if is_sure {
                 sure = head.sequence;
             }
         }
-        Some(Grown { head, sure, goes_on: !is_sure })
+        (goes_on || Some(head) != first).then_some(Grown { head, sure, goes_on })
+    }
+
+    /// Before the first record, where that is here.
+    fn beginning(&self) -> Option<Head> {
+        (!self.following(Head::GENESIS).is_empty()).then_some(Head::GENESIS)
+    }
+
+    fn told(&self, head: Head) -> Option<&Told> {
+        self.links.iter().find(|link| link.head == head)?.told.as_ref()
+    }
+
+    fn is_ending(&self, head: Head) -> bool {
+        self.told(head).is_some_and(|told| told.to == Some(State::Deleted))
+    }
+
+    /// Whether one record is another, or before it.
+    fn leads(&self, one: Head, mut other: Head) -> bool {
+        while other.sequence > one.sequence {
+            let Some(told) = self.told(other) else { return false };
+            other = Head { sequence: other.sequence - 1, hash: told.prev };
+        }
+        one == other
     }
 
     /// The records made on this one.

@@ -77,12 +77,12 @@ impl Verifier {
         self
     }
 
-    /// With the cluster that `shown` and `carried` are all of: that nobody there decides any more on what follows a head of its
-    /// chains, no object and no tombstone, is a violation. Comes after both.
+    /// With all objects and tombstones that there are in a cluster: where neither is left that decides on what follows the head
+    /// of a chain of that cluster, it is a violation. (An operator whose database was rewound puts such a head back by what
+    /// its spool's tail remembers; until then it is one, too.)
     #[must_use]
-    pub fn with_cluster(mut self, cluster: Option<Uuid>) -> Self {
-        self.cluster = cluster;
-        self.there = self.shown.keys().chain(self.carried.keys()).copied().collect();
+    pub fn with_cluster(mut self, cluster: Option<Uuid>, there: BTreeSet<ChainId>) -> Self {
+        (self.cluster, self.there) = (cluster, there);
         self
     }
 

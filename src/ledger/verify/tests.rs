@@ -205,30 +205,30 @@ fn ends_are_checked_against_the_records() {
     assert_eq!(verify(&claims).violations[0].fault.word(), "claim-unknown");
 }
 
-/// A chain that has stopped, and one more record of an epoch, with the head that each makes.
-fn stopped_and(to: State, epoch: u64) -> (Vec<Stored>, StoredHead, StoredHead) {
+/// A chain that has stopped, and how it goes on under an epoch; with the head where it had stopped, and at its end.
+fn stopped_and(then: &[State], epoch: u64) -> (Vec<Stored>, StoredHead, StoredHead) {
     let mut sample = Sample::new(1);
     let mut records = [State::Pending, State::Stopped].map(|to| stored(record(&sample.step_to(to)))).to_vec();
     let before = end(&sample);
     sample.epoch = epoch;
-    records.push(stored(record(&sample.step_to(to))));
+    records.extend(then.iter().map(|to| stored(record(&sample.step_to(*to)))));
     (records, before, end(&sample))
 }
 
-/// What is found of a chain whose head was `first`, and is `later` once these records are read; `there` says whether the
-/// cluster was asked, and has the object.
+/// What is found of a chain whose head was `first`, and is `later` once these records are read, with what its object shows; of
+/// a cluster that was asked, where it is `known` whether anybody is left there.
 fn growing(
     first: Option<StoredHead>,
     records: &[Stored],
     later: Option<StoredHead>,
-    there: Option<bool>,
+    (shown, known): (Option<StoredHead>, Option<bool>),
 ) -> (Vec<&'static str>, u64) {
     let mut records = records.to_vec();
     records.sort_by_key(|stored| (stored.sequence, stored.hash.to_string()));
     let chain = records[0].chain;
-    let shown = first.filter(|_| there == Some(true));
-    let mut verifier =
-        Verifier::new(first).still_growing().with_shown(shown).with_cluster(there.map(|_| chain.cluster));
+    let there = known.filter(|known| *known).map(|_| chain).into_iter().collect();
+    let mut verifier = Verifier::new(first).still_growing().with_shown(shown);
+    verifier = verifier.with_cluster(known.map(|_| chain.cluster), there);
     records.into_iter().for_each(|stored| verifier.take(stored));
     let report = verifier.finish_with(later);
     (report.violations.iter().map(|violation| violation.fault.word()).collect(), report.open_ends)
@@ -236,25 +236,42 @@ fn growing(
 
 #[test]
 fn a_head_comes_as_far_as_imports_move_it_and_what_is_beyond_is_counted() {
+    const NOBODY_WAS_ASKED: (Option<StoredHead>, Option<bool>) = (None, None);
     // An ending waits for whoever knows that it was shown.
-    let (records, before, after) = stopped_and(State::Deleted, 1);
-    assert_eq!(growing(Some(before), &records, Some(after), None), (vec![], 0));
-    assert_eq!(growing(Some(before), &records, Some(before), None), (vec![], 1));
-    assert_eq!(growing(Some(before), &records, Some(before), Some(true)), (vec![], 1));
-    let nobody_knows = growing(Some(before), &records, Some(before), Some(false));
-    assert_eq!(nobody_knows, (vec!["head-behind"], 0));
+    let (records, before, after) = stopped_and(&[State::Deleted], 1);
+    assert_eq!(growing(Some(before), &records, Some(after), NOBODY_WAS_ASKED), (vec![], 0));
+    assert_eq!(growing(Some(before), &records, Some(before), NOBODY_WAS_ASKED), (vec![], 1));
+    assert_eq!(growing(Some(before), &records, Some(before), (Some(before), Some(true))), (vec![], 1));
+    let nobody_is_left = growing(Some(before), &records, Some(before), (None, Some(false)));
+    assert_eq!(nobody_is_left, (vec!["head-behind"], 0));
     // Anything else moves the head,
-    let (records, before, after) = stopped_and(State::Pending, 1);
-    assert_eq!(growing(Some(before), &records, Some(before), None), (vec!["head-behind"], 0));
-    assert_eq!(growing(None, &records, None, None), (vec!["head-behind"], 0), "it began meanwhile");
-    assert_eq!(growing(None, &records, Some(after), None), (vec![], 0));
+    let (records, before, after) = stopped_and(&[State::Pending], 1);
+    assert_eq!(growing(Some(before), &records, Some(before), NOBODY_WAS_ASKED), (vec!["head-behind"], 0));
+    assert_eq!(growing(None, &records, None, NOBODY_WAS_ASKED), (vec!["head-behind"], 0), "it began meanwhile");
+    assert_eq!(growing(None, &records, Some(after), NOBODY_WAS_ASKED), (vec![], 0));
     // but where it claims a place with another: by their hashes the one comes first, or the other.
-    for (to, epoch) in (2..10).flat_map(|epoch| [(State::Pending, epoch), (State::Deleted, epoch)]) {
-        let (mut rival, _, won) = stopped_and(to, epoch);
-        let both = [records.as_slice(), &[rival.remove(2)]].concat();
-        assert_eq!(growing(Some(before), &both, Some(before), None), (vec![], 1));
-        assert_eq!(growing(Some(before), &both, Some(won), None), (vec![], 0));
+    let others: [&[State]; 3] = [&[State::Pending], &[State::Deleted], &[State::Pending, State::Running]];
+    for (epoch, other) in (2..10).flat_map(|epoch| others.map(|other| (epoch, other))) {
+        let (mut rival, _, won) = stopped_and(other, epoch);
+        let both = [records.as_slice(), &rival.split_off(2)].concat();
+        assert_eq!(growing(Some(before), &both, Some(before), NOBODY_WAS_ASKED), (vec![], 1));
+        assert_eq!(growing(None, &both, Some(before), NOBODY_WAS_ASKED), (vec![], 1), "it began meanwhile");
+        assert_eq!(growing(Some(before), &both, Some(won), NOBODY_WAS_ASKED), (vec![], 0));
+        // What is shown is the line, however far it came.
+        assert_eq!(growing(Some(before), &both, Some(before), (Some(won), None)), (vec![], 1));
     }
+}
+
+#[test]
+fn what_follows_an_ending_waits_as_the_ending_does() {
+    let mut sample = Sample::new(1);
+    let to = [State::Pending, State::Stopped, State::Deleted];
+    let mut records = to.map(|to| stored(record(&sample.step_to(to)))).to_vec();
+    let ended = end(&sample);
+    let mut draft = sample.draft(Kind::Resolution, Some(State::Running));
+    draft.from = Some(State::Deleted);
+    records.push(stored(record(&sample.take(draft.seal(sample.seal(), sample.head)))));
+    assert_eq!(growing(Some(ended), &records, Some(ended), (None, None)), (vec![], 1));
 }
 
 #[test]
