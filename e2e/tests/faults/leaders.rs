@@ -64,7 +64,10 @@ fn a_leader_that_stood_still_leaves_one_line() {
         std::mem::swap(&mut leader, &mut other);
     }
     for round in 0..ROUNDS {
-        Kubectl::admin().in_namespace(NAMESPACE).run(&["delete", "lease", LEASE]).unwrap();
+        // The one before was deleted, too: whoever leads makes it anew with its next renewal, which a life may come before.
+        let berth = Kubectl::admin().in_namespace(NAMESPACE);
+        let delete = |berth: &Kubectl| berth.run(&["delete", "lease", LEASE]).map(Some);
+        berth.wait_for("the Lease, to be deleted", TAKEN, delete).unwrap();
         lives.push(t.live(&format!("deleted-{round}")));
     }
     for object in &lives {
