@@ -25,9 +25,6 @@ use serde_json::Value;
 /// long as a record may take, are less than one in a hundred. A status has 32 slots.
 const ROUNDS: usize = 8;
 
-/// Who restart them at the same time: one alone takes longer to ask than Berth to answer.
-const USERS: usize = 4;
-
 const OUTAGES: [(&str, Kind); 6] = [
     ("killed", Kind::Killed),
     ("standing still", Kind::Frozen),
@@ -95,25 +92,15 @@ fn compare(counted: usize, healthy: &[u64], outages: &[(&str, u64)]) -> Result<(
     Err(format!("more than {PROMISED} times the largest healthy p99 with the database {}", broken.join(", ")).into())
 }
 
-/// Restarts every service and waits until each has shown it.
+/// Restarts every service, by one user, who asks for some twenty a second, and waits until each has shown it. (Four users at once
+/// were tried: the cluster's own controllers fall behind then, and a healthy p99 of half a second hides any outage.)
 fn restart_all(scenario: &Scenario, services: usize, stamp: &str) -> Result<(), Box<dyn Error>> {
     let annotation = format!("berth.dev/restarted-at={stamp}");
     let before = sequences(scenario)?;
     if before.len() != services {
         return Err(format!("{} services are there, not {services}", before.len()).into());
     }
-    let names: Vec<&str> = before.keys().map(String::as_str).collect();
-    thread::scope(|scope| {
-        let some = |names: &[&str]| {
-            let annotate = [&["annotate", "tc", "--overwrite"], names, &[annotation.as_str()]].concat();
-            scenario.user.run(&annotate).map(drop)
-        };
-        let users: Vec<_> =
-            names.chunks(names.len().div_ceil(USERS).max(1)).map(|names| scope.spawn(move || some(names))).collect();
-        users
-            .into_iter()
-            .try_for_each(|user| user.join().map_err(|_| "a user has panicked")?.map_err(Box::<dyn Error>::from))
-    })?;
+    scenario.user.run(&["annotate", "tc", "--all", "--overwrite", &annotation])?;
     scenario.admin.wait_for("every service's record", Duration::from_secs(180), |_| {
         let now = sequences(scenario).map_err(|_| ()).unwrap_or_default();
         Ok(before.iter().all(|(name, before)| now.get(name) > Some(before)).then_some(()))
