@@ -24,7 +24,8 @@ pub(super) enum Remote {
     Simulated(simulated::Database),
 }
 
-/// Hands a call to whichever it is.
+/// Hands a call to whichever it is. What only an object asks that has something to settle is boxed: a pass would have room for it
+/// in its own future, and a debug build no room for such a pass on a thread's stack.
 macro_rules! either {
     ($self:ident, $home:ident => $call:expr) => {
         match $self {
@@ -67,7 +68,7 @@ impl Remote {
         shown: Head,
         asked: &[Head],
     ) -> Result<Facts, LedgerError> {
-        either!(self, home => home.facts(cluster, uid, shown, asked).await)
+        either!(self, home => Box::pin(home.facts(cluster, uid, shown, asked)).await)
     }
 
     pub(super) async fn head_follows(
@@ -77,7 +78,7 @@ impl Remote {
         from: Option<Head>,
         to: Head,
     ) -> Result<bool, LedgerError> {
-        either!(self, home => home.head_follows(cluster, uid, from, to).await)
+        either!(self, home => Box::pin(home.head_follows(cluster, uid, from, to)).await)
     }
 
     pub(super) async fn close_head(
@@ -87,7 +88,7 @@ impl Remote {
         terminal: Head,
         epoch: u64,
     ) -> Result<bool, LedgerError> {
-        either!(self, home => home.close_head(cluster, uid, terminal, epoch).await)
+        either!(self, home => Box::pin(home.close_head(cluster, uid, terminal, epoch)).await)
     }
 
     pub(super) async fn put_head(
@@ -98,11 +99,11 @@ impl Remote {
         to: Head,
         closed_epoch: u64,
     ) -> Result<bool, LedgerError> {
-        either!(self, home => home.put_head(cluster, uid, from, to, closed_epoch).await)
+        either!(self, home => Box::pin(home.put_head(cluster, uid, from, to, closed_epoch)).await)
     }
 
     pub(super) async fn ending(&self, cluster: Uuid, uid: Uuid, terminal: Head) -> Result<Ending, LedgerError> {
-        either!(self, home => home.ending(cluster, uid, terminal).await)
+        either!(self, home => Box::pin(home.ending(cluster, uid, terminal)).await)
     }
 
     pub(super) async fn note_spool(&self, last: u64, acknowledged: u64) -> Result<(), LedgerError> {
