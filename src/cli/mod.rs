@@ -29,10 +29,6 @@ mod table;
 mod timeline;
 mod verify;
 
-/// Of a thread that works, in bytes. The ordinary 2 MiB were too few for a debug build that repaired a forked chain from inside
-/// the controller's, the client's and the database's futures; memory is taken only as far as a stack has ever grown.
-pub const STACK: usize = 16 << 20;
-
 /// A Kubernetes operator that runs one containerised service per tenant and keeps a permanent ledger of it.
 #[derive(Parser)]
 #[command(name = "berth", version, about, arg_required_else_help = true)]

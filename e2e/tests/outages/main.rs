@@ -308,10 +308,12 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     outage.over().unwrap();
     // What another call has left behind is not this one's.
     let old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": REPLAY}, "spec": {
-        "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{"name": "berth", "image": IMAGE,
-            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}, "imagePullPolicy": "Never", "args": ["get", "http://127.0.0.1:1"]}]}});
+    "restartPolicy": "Never",
+    "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [{
+        "name": "berth", "image": IMAGE, "imagePullPolicy": "Never", "args": ["get", "http://127.0.0.1:1"],
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    }]}});
     berth.run(&["wait", "--for=delete", &format!("pod/{REPLAY}"), "--timeout=60s"]).unwrap();
     berth.feed(&["create", "--filename", "-"], &old.to_string()).unwrap();
     berth.run(&["wait", "--for=jsonpath={.status.phase}=Failed", &format!("pod/{REPLAY}"), "--timeout=60s"]).unwrap();

@@ -30,6 +30,12 @@ struct Link {
     on_line: bool,
 }
 
+impl Link {
+    fn is_ending(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.to == Some(State::Deleted))
+    }
+}
+
 struct Told {
     kind: Kind,
     prev: Hash,
@@ -134,29 +140,25 @@ impl Chain {
             let last = self.links.last()?.head;
             return Some(Grown { head: last, sure: last.sequence, goes_on: false });
         };
-        let (mut sure, mut is_sure) = (head.sequence, !self.is_ending(head));
-        let mut goes_on = false;
-        loop {
+        let (mut sure, mut is_sure) = (head.sequence, !self.find(head).is_some_and(Link::is_ending));
+        let goes_on = loop {
             let next = self.following(head);
             let taken = match *next {
-                [] => break,
+                [] => break head.sequence > sure,
                 [one] => one,
                 _ => {
-                    (is_sure, goes_on) = (false, true);
-                    let Some(one) = next.iter().find(|link| shown.is_some_and(|shown| self.leads(link.head, shown)))
-                    else {
-                        break;
-                    };
+                    is_sure = false;
+                    let is_shown = |link: &&&Link| shown.is_some_and(|shown| self.leads(link.head, shown));
+                    let Some(one) = next.iter().find(is_shown) else { break true };
                     one
                 }
             };
-            is_sure = is_sure && !self.is_ending(taken.head);
-            goes_on = !is_sure;
+            is_sure = is_sure && !taken.is_ending();
             head = taken.head;
             if is_sure {
                 sure = head.sequence;
             }
-        }
+        };
         (goes_on || Some(head) != first).then_some(Grown { head, sure, goes_on })
     }
 
@@ -165,29 +167,28 @@ impl Chain {
         (!self.following(Head::GENESIS).is_empty()).then_some(Head::GENESIS)
     }
 
-    fn told(&self, head: Head) -> Option<&Told> {
-        self.links.iter().find(|link| link.head == head)?.told.as_ref()
-    }
-
-    fn is_ending(&self, head: Head) -> bool {
-        self.told(head).is_some_and(|told| told.to == Some(State::Deleted))
-    }
-
     /// Whether one record is another, or before it.
     fn leads(&self, one: Head, mut other: Head) -> bool {
         while other.sequence > one.sequence {
-            let Some(told) = self.told(other) else { return false };
+            let Some(told) = self.find(other).and_then(|link| link.told.as_ref()) else { return false };
             other = Head { sequence: other.sequence - 1, hash: told.prev };
         }
         one == other
     }
 
+    fn find(&self, head: Head) -> Option<&Link> {
+        self.at_sequence(head.sequence).find(|link| link.head == head)
+    }
+
     /// The records made on this one.
     fn following(&self, head: Head) -> Vec<&Link> {
-        let sequence = head.sequence + 1;
+        let is_next = |link: &&Link| link.told.as_ref().is_some_and(|told| told.prev == head.hash);
+        self.at_sequence(head.sequence + 1).filter(is_next).collect()
+    }
+
+    fn at_sequence(&self, sequence: u64) -> impl Iterator<Item = &Link> {
         let from = self.links.partition_point(|link| link.head.sequence < sequence);
-        let there = self.links.iter().skip(from).take_while(|link| link.head.sequence == sequence);
-        there.filter(|link| link.told.as_ref().is_some_and(|told| told.prev == head.hash)).collect()
+        self.links[from..].iter().take_while(move |link| link.head.sequence == sequence)
     }
 
     /// Checks the whole.

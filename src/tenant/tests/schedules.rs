@@ -3,7 +3,7 @@
 //!
 //! `BERTH_SCHEDULES=N` runs so many schedules, `BERTH_SEED=S` begins with that seed; a failure names its own.
 
-use std::{fmt::Write as _, thread, time::Instant};
+use std::{fmt::Write as _, time::Instant};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -34,11 +34,7 @@ fn any_schedule_ends_with_one_line_of_records_and_none_lost() {
     let (mut tally, began) = (Tally::default(), Instant::now());
     for seed in first..first + runs {
         let mut log = String::new();
-        let done = thread::scope(|scope| {
-            let schedule = || schedule(seed, &mut tally, &mut log);
-            // As deep as the operator's threads: a repair of a forked chain needs more than a test's in a debug build.
-            thread::Builder::new().stack_size(crate::cli::STACK).spawn_scoped(scope, schedule).unwrap().join()
-        });
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| schedule(seed, &mut tally, &mut log)));
         if let Err(panic) = done {
             eprintln!("schedule:\n{log}");
             eprintln!(
