@@ -3,13 +3,19 @@
 # stopped.
 #
 # Every name that the machine can see (namespace, cgroup, folders) carries an id made from the checkout's path, so that
-# two checkouts have clusters at the same time and down can only meet its own. Nothing here knows a part of the cluster.
+# two checkouts have clusters at the same time and down can only meet its own. So do several of one checkout, which
+# BERTH_CLUSTER tells apart: the one that people use has no name. Nothing here knows a part of the cluster.
 set -euo pipefail
 
 e2e=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 top=$(dirname "$e2e")
-id=$(printf '%s' "$top" | sha256sum | cut -c1-8)
-local=$top/.local # what this checkout keeps for itself; not in git
+called=${BERTH_CLUSTER:-}
+[[ $called =~ ^[a-z0-9]*$ ]] || {
+  printf 'cluster: BERTH_CLUSTER=%s: its name has small letters and digits only\n' "$called" >&2
+  exit 1
+}
+local=$top/.local${called:+/clusters/$called} # what this checkout keeps for this cluster; not in git
+id=$(printf '%s' "$top${called:+ $called}" | sha256sum | cut -c1-8)
 
 # The state: BERTH_STATE, else where `up` put it, else the default.
 state=${BERTH_STATE:-}
@@ -39,14 +45,14 @@ need_root() {
     fail "this needs root: a real node makes network namespaces, mounts and cgroups, and runs other users' processes"
 }
 
-# own_state: refuses a state that another checkout made, as BERTH_STATE names it after `. OTHER/.local/env`, and a folder
+# own_state: refuses a state that another cluster has, as BERTH_STATE names it after `. OTHER/.local/env`, and a folder
 # that is no state at all: down removes it whole.
 own_state() {
   local owner
   [[ $state == /?* ]] || fail "BERTH_STATE=$state is not an absolute path"
   [ -n "$(ls -A "$state" 2>/dev/null)" ] || return 0
-  owner=$(cat "$state/checkout" 2>/dev/null) || fail "BERTH_STATE=$state is not empty and holds no cluster"
-  [ "$owner" = "$top" ] || fail "$state is the cluster of $owner: unset BERTH_STATE, which a shell took from there"
+  owner=$(cat "$state/owner" 2>/dev/null) || fail "BERTH_STATE=$state is not empty and holds no cluster"
+  [ "$owner" = "$local" ] || fail "$state is the cluster of $owner: unset BERTH_STATE, which a shell took from there"
 }
 
 # alone: one up or down at a time. The lock is file 9, which nothing that goes on running may inherit.

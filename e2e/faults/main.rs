@@ -66,6 +66,9 @@ fn run_matrix() -> io::Result<bool> {
     if let Some(seconds) = given("BERTH_FAULT_SECONDS") {
         options.seconds = Some(seconds.parse().map_err(|_| wrong("SECONDS", &seconds))?);
     }
+    options.cluster = given("BERTH_CLUSTER").unwrap_or_default();
+    options.more_clusters =
+        given("MORE_CLUSTERS").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
     options.allow_uncovered = given("ALLOW_UNCOVERED").is_some_and(|value| value != "0");
     println!("seed {}", options.seed);
     matrix::run(&matrix::read(&options.top.join("e2e/faults/matrix.yaml"))?, &options)

@@ -12,7 +12,8 @@ environment_up() {
   (
     umask 077 # it holds the operator's password
     put "$local/env" <<ENV
-# Made by e2e/cluster/up. Use it from any shell of root's: . .local/env
+# Made by e2e/cluster/up. To be sourced by any shell of root's.
+export BERTH_CLUSTER='$called'
 export BERTH_CLUSTER_ID='$id'
 export BERTH_NETNS='$netns'
 export BERTH_STATE='$state'

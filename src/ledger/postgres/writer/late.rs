@@ -115,17 +115,18 @@ impl Writer {
         while let Some(mut part) = parts.pop() {
             match self.try_follow(&part).await {
                 Ok(()) => {}
-                Err(Failure::Row(refusal)) => match *part {
-                    [present::Followed { cluster, uid, head, .. }] => {
-                        self.keep_away(Refused::Followed((cluster, uid), head), &refusal).await?;
-                        import.imported.quarantined += 1;
+                Err(Failure::Row(refusal)) => {
+                    self.counters.halved.fetch_add(1, Ordering::Relaxed);
+                    match halve(&mut part) {
+                        Some(second) => parts.extend([second, part]),
+                        None => {
+                            for present::Followed { cluster, uid, head, .. } in part {
+                                self.keep_away(Refused::Followed((cluster, uid), head), &refusal).await?;
+                                import.imported.quarantined += 1;
+                            }
+                        }
                     }
-                    _ => {
-                        self.counters.halved.fetch_add(1, Ordering::Relaxed);
-                        let second = part.split_off(part.len() / 2);
-                        parts.extend([second, part]);
-                    }
-                },
+                }
                 Err(failure) => return self.breaker.judge(Err(failure.into_error(FOLLOWING))),
             }
         }

@@ -429,7 +429,7 @@ fn answer_all(items: Vec<Item>, error: &LedgerError) {
 }
 
 /// Takes the second half away; none of a single item.
-fn halve(part: &mut Vec<Item>) -> Option<Vec<Item>> {
+fn halve<T>(part: &mut Vec<T>) -> Option<Vec<T>> {
     if broken::is(Variant::BadBatchThrownAway) {
         part.clear();
     }

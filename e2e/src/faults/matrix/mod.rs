@@ -3,21 +3,22 @@
 //! Owns: which commands run, what is counted of them, and the verdict. Must never: call covered what was not run, nor
 //! passed what ran no test.
 
+mod lanes;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Write as _,
-    fs,
-    io::{self, BufRead, BufReader, Write},
+    fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::report::{Level, Report};
+use lanes::{Outcomes, execute_all};
 
 /// One row.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +37,13 @@ pub struct Row {
     /// By what.
     #[serde(default)]
     pub tests: Vec<Test>,
+}
+
+impl Row {
+    /// Its tests at this level.
+    fn tests_at(&self, level: Level) -> impl Iterator<Item = &Test> {
+        self.tests.iter().filter(move |test| test.level == level)
+    }
 }
 
 /// One test of a row.
@@ -60,9 +68,9 @@ pub struct Test {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
-    /// The one of `make up`, which is one test's at a time; what needs nothing runs beside it.
+    /// A cluster as of `make up`, which is one test's at a time; what needs none runs beside it.
     Cluster,
-    /// The cluster, and nothing beside: it measures.
+    /// The first cluster, and nothing beside: it measures.
     Quiet,
 }
 
@@ -71,6 +79,10 @@ pub enum Need {
 pub struct Options {
     /// The checkout.
     pub top: PathBuf,
+    /// The cluster, by the name that `BERTH_CLUSTER` gives it; the empty one is that of `make up`.
+    pub cluster: String,
+    /// Those that are up beside it.
+    pub more_clusters: Vec<String>,
     /// Only these rows; empty: all.
     pub rows: BTreeSet<u32>,
     /// Only this level.
@@ -116,11 +128,21 @@ pub fn run(rows: &[Row], options: &Options) -> io::Result<bool> {
         let levels = levels.into_iter().filter(|level| options.level.is_none_or(|asked| asked == *level));
         asked.extend(levels.map(|level| (row, level)));
     }
-    let outcomes = execute_all(&asked, options);
+    let results = Results::begin(options)?;
+    // Those of which everything has been run: a run that is stopped leaves what it has found.
+    let told = |outcomes: &Outcomes| {
+        let whole =
+            asked.iter().filter(|(row, level)| row.tests_at(*level).all(|test| outcomes.contains_key(&*test.command)));
+        let lines: Vec<Line> = whole.map(|(row, level)| line(row, *level, outcomes, options)).collect();
+        if let Err(error) = results.write(&lines, false) {
+            println!("{}: {error}", results.path.display());
+        }
+    };
+    let outcomes = execute_all(&asked, options, told);
     let lines: Vec<Line> = asked.iter().map(|(row, level)| line(row, *level, &outcomes, options)).collect();
     print!("{}", table(rows, &lines));
-    let kept = keep(options, &lines)?;
-    println!("\nkept in {}", kept.display());
+    results.write(&lines, true)?;
+    println!("\nkept in {}", results.path.display());
     let failures: Vec<&String> = lines.iter().flat_map(|line| &line.failed).collect();
     let uncovered = lines.iter().filter(|line| !line.covered).count();
     for failure in &failures {
@@ -138,44 +160,9 @@ pub fn run(rows: &[Row], options: &Options) -> io::Result<bool> {
     Ok(failures.is_empty() && !lines.is_empty() && (uncovered == 0 || options.allow_uncovered))
 }
 
-/// What came of a command.
-#[derive(Clone, Default)]
-struct Outcome {
-    reports: Vec<Report>,
-    passed: u64,
-    failure: Option<String>,
-    seconds: u64,
-}
-
-/// What came of each command. One that stands in several rows is run once.
-type Outcomes<'a> = BTreeMap<&'a str, Outcome>;
-
-/// Runs every test: those that have the cluster one after the other, those that need nothing beside them, and those that
-/// measure when all of these are over.
-fn execute_all<'a>(asked: &[(&'a Row, Level)], options: &Options) -> Outcomes<'a> {
-    let mut seen = BTreeSet::new();
-    let tests = asked.iter().flat_map(|(row, level)| row.tests.iter().map(move |test| (row.row, *level, test)));
-    let tests: Vec<(u32, &Test)> = tests
-        .filter(|(_, level, test)| test.level == *level && seen.insert(test.command.as_str()))
-        .map(|(row, _, test)| (row, test))
-        .collect();
-    let lane = |need: Option<Need>| {
-        let mine = tests.iter().filter(move |(_, test)| test.needs == need);
-        mine.map(|(row, test)| (test.command.as_str(), execute(*row, test, options))).collect::<Outcomes>()
-    };
-    thread::scope(|scope| {
-        let beside = scope.spawn(|| lane(None));
-        let mut outcomes = lane(Some(Need::Cluster));
-        // What it lacks is found to have run no test.
-        outcomes.extend(beside.join().unwrap_or_default());
-        outcomes.extend(lane(Some(Need::Quiet)));
-        outcomes
-    })
-}
-
 /// What came of a row at a level.
 fn line(row: &Row, level: Level, outcomes: &Outcomes, options: &Options) -> Line {
-    let tests: Vec<&Test> = row.tests.iter().filter(|test| test.level == level).collect();
+    let tests: Vec<&Test> = row.tests_at(level).collect();
     let mut line = Line {
         row: row.row,
         level,
@@ -233,81 +220,6 @@ fn again(row: u32, test: &Test, options: &Options) -> String {
     text
 }
 
-/// Runs one, and prints what it says: at once where it has the cluster, else as a whole when it has ended.
-fn execute(row: u32, test: &Test, options: &Options) -> Outcome {
-    let head = format!("== row {row} {}: {}\n   {}", test.level, test.name, test.command);
-    let mut said = String::new();
-    let outcome = if test.needs.is_some() {
-        println!("\n{head}");
-        listen(row, test, options, |line| println!("   | {line}"))
-    } else {
-        println!("== row {row} {} begins beside: {}", test.level, test.name);
-        listen(row, test, options, |line| {
-            let _ = writeln!(said, "   | {line}");
-        })
-    };
-    if test.needs.is_none() {
-        print!("\n{head}\n{said}");
-    }
-    println!(
-        "   row {row} {}, {} s: {}",
-        test.level,
-        outcome.seconds,
-        outcome.failure.as_deref().unwrap_or("exit code 0")
-    );
-    if outcome.failure.is_some() {
-        println!("FAILED\n  again: {}", again(row, test, options));
-    }
-    outcome
-}
-
-fn listen(row: u32, test: &Test, options: &Options, say: impl FnMut(&str)) -> Outcome {
-    let mut outcome = Outcome::default();
-    let began = Instant::now();
-    if test.needs.is_some() && !options.top.join(".local/env").exists() {
-        outcome.failure = Some("there is no cluster (make up)".to_owned());
-    } else if let Err(error) = outcome.hear(row, test, options, say) {
-        outcome.failure = Some(format!("bash could not be run to its end: {error}"));
-    }
-    outcome.seconds = began.elapsed().as_secs();
-    outcome
-}
-
-impl Outcome {
-    fn hear(&mut self, row: u32, test: &Test, options: &Options, mut say: impl FnMut(&str)) -> io::Result<()> {
-        let before = if test.needs.is_some() { ". .local/env; export BERTH_E2E=1; " } else { "" };
-        let mut command = Command::new("bash");
-        command.args(["-c", &format!("exec 2>&1; {before}{}", test.command)]).current_dir(&options.top);
-        command.env("BERTH_FAULT_SEED", options.seed.to_string()).env("BERTH_FAULT_ROW", row.to_string());
-        if let Some(seconds) = options.seconds {
-            command.env("BERTH_FAULT_SECONDS", seconds.to_string());
-        }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        if let Some(output) = child.stdout.take() {
-            for line in BufReader::new(output).split(b'\n') {
-                let line = String::from_utf8_lossy(&line?).into_owned();
-                match Report::parse(&line) {
-                    Some(Ok(report)) => self.reports.push(report),
-                    Some(Err(error)) => self.failure = Some(format!("a report that cannot be read: {error}")),
-                    None => self.passed += passed(&line),
-                }
-                say(&line);
-            }
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            self.failure = Some(status.to_string());
-        }
-        Ok(())
-    }
-}
-
-/// How many tests passed, by the line of a test program that says so.
-fn passed(line: &str) -> u64 {
-    let Some((_, rest)) = line.split_once("test result: ok. ") else { return 0 };
-    rest.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
-}
-
 fn table(rows: &[Row], lines: &[Line]) -> String {
     let mut text = format!(
         "\n{:>3}  {:<9} {:>8} {:>8} {:>9} {:>5} {:>8} {:>10}  \n",
@@ -341,32 +253,45 @@ fn table(rows: &[Row], lines: &[Line]) -> String {
     text
 }
 
-/// Writes the results beside the commit that they are of.
-fn keep(options: &Options, lines: &[Line]) -> io::Result<PathBuf> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).current_dir(&options.top).output();
-        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-    };
-    let commit = git(&["rev-parse", "HEAD"]);
-    let changed = !git(&["status", "--porcelain"]).is_empty();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let folder = options.top.join(".local/faults");
-    fs::create_dir_all(&folder)?;
-    let short = commit.get(..12).unwrap_or("unknown");
-    let path = folder.join(format!("{now}-{short}.json"));
-    let results = json!({
-        "commit": commit, "changed": changed, "at": now, "seed": options.seed, "seconds": options.seconds, "rows": lines,
-    });
-    let mut file = fs::File::create(&path)?;
-    writeln!(file, "{results:#}")?;
-    Ok(path)
+/// Where the results are kept, beside the commit that they are of.
+struct Results {
+    path: PathBuf,
+    head: serde_json::Value,
+}
+
+impl Results {
+    fn begin(options: &Options) -> io::Result<Self> {
+        let git = |arguments: &[&str]| {
+            let output = Command::new("git").args(arguments).current_dir(&options.top).output();
+            output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+        };
+        let commit = git(&["rev-parse", "HEAD"]);
+        let changed = !git(&["status", "--porcelain"]).is_empty();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let folder = options.top.join(".local/faults");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{now}-{}.json", commit.get(..12).unwrap_or("unknown")));
+        let head = json!({
+            "commit": commit, "changed": changed, "at": now, "seed": options.seed, "seconds": options.seconds,
+        });
+        Ok(Self { path, head })
+    }
+
+    /// Puts these in the place of what was there, in one step. `complete`: the run has come to its end.
+    fn write(&self, lines: &[Line], complete: bool) -> io::Result<()> {
+        let mut results = self.head.clone();
+        (results["complete"], results["rows"]) = (json!(complete), json!(lines));
+        let new = self.path.with_extension("new");
+        fs::write(&new, format!("{results:#}\n"))?;
+        fs::rename(new, &self.path)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
-    use super::{Level, Need, Options, Row, Test, execute_all, line, passed, read, run};
+    use super::{Level, Need, Options, Row, Test, execute_all, lanes::passed, line, read, run};
 
     fn matrix(command: &str) -> Vec<Row> {
         let test =
@@ -417,6 +342,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_stopped_has_kept_what_it_found() {
+        let found = r#"cat .local/faults/*.json > so-far; grep -q '"complete": false' so-far"#;
+        let rows = [
+            matrix("echo 'test result: ok. 3 passed'"),
+            matrix(&format!("{found} && echo 'test result: ok. 1 passed'")),
+        ];
+        let (good, results) = verdict(&rows.concat(), |_| {});
+        assert!(good);
+        assert_eq!((&results["complete"], &results["rows"][0]["runs"]), (&true.into(), &3.into()));
+    }
+
+    #[test]
     fn a_command_that_fails_or_runs_nothing_has_not_passed() {
         assert_eq!(passed("test result: ok. 12 passed; 0 failed; 0 ignored"), 12);
         assert!(verdict(&matrix("echo 'test result: ok. 3 passed; 0 failed'"), |_| {}).0);
@@ -429,51 +366,89 @@ mod tests {
         assert!(verdict(&matrix(seeded), |options| options.seconds = Some(60)).0);
     }
 
+    const PASSED: &str = "echo 'test result: ok. 1 passed'";
+
+    /// A checkout with these clusters, each with its `env`, and a `down` that leaves a mark.
+    fn checkout(clusters: &[&str]) -> (tempfile::TempDir, Options) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in clusters {
+            let local = folder.path().join(if name.is_empty() { ".local" } else { ".local/clusters" }).join(name);
+            std::fs::create_dir_all(&local).unwrap();
+            std::fs::write(local.join("env"), "").unwrap();
+        }
+        let down = folder.path().join("e2e/cluster/down");
+        std::fs::create_dir_all(down.parent().unwrap()).unwrap();
+        std::fs::write(&down, "#!/bin/sh\ntouch \"down$BERTH_CLUSTER\"\n").unwrap();
+        std::fs::set_permissions(&down, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let more_clusters = clusters[1..].iter().map(|&name| name.to_owned()).collect();
+        let options = Options { top: folder.path().to_owned(), more_clusters, ..Options::default() };
+        (folder, options)
+    }
+
+    /// Runs these, each a row, and gives the numbers of those that failed.
+    fn failed(commands: &[(Option<Need>, String)], options: &Options) -> Vec<u32> {
+        let mut rows = vec![];
+        for (row, (needs, command)) in (1..).zip(commands) {
+            rows.extend(matrix(command));
+            let last: &mut Row = rows.last_mut().unwrap();
+            (last.row, last.tests[0].needs) = (row, *needs);
+        }
+        let asked: Vec<_> = rows.iter().map(|row| (row, Level::Real)).collect();
+        let outcomes = execute_all(&asked, options, |_| ());
+        let failed = asked.iter().filter(|(row, level)| !line(row, *level, &outcomes, options).failed.is_empty());
+        failed.map(|(row, _)| row.row).collect()
+    }
+
+    /// Says that this has come, and waits for that.
+    fn meets(mine: &str, other: &str) -> String {
+        format!("touch {mine}; timeout 60 bash -c 'until [ -e {other} ]; do sleep 0.01; done' && {PASSED}")
+    }
+
+    /// One that would meet another of its kind in the same room of the same cluster.
+    fn alone(n: u32) -> (Option<Need>, String) {
+        let room = "room$BERTH_CLUSTER";
+        (Some(Need::Cluster), format!("mkdir {room} && sleep 0.05 && rmdir {room} && echo {n} && {PASSED}"))
+    }
+
     #[test]
-    fn what_needs_the_cluster_has_it_alone_and_what_measures_comes_last() {
+    fn whatever_asks_a_cluster_says_that_it_needs_it() {
         let rows = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("faults/matrix.yaml")).unwrap();
         for test in rows.iter().flat_map(|row| &row.tests) {
             let asks_the_cluster = test.command.contains("e2e/") || test.command.contains("berth-e2e");
             assert_eq!(test.needs.is_some(), asks_the_cluster, "{}", test.command);
         }
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join(".local")).unwrap();
-        std::fs::write(folder.path().join(".local/env"), "").unwrap();
-        // The one beside waits for the first with the cluster; the one that measures finds both ended.
-        let passed = "echo 'test result: ok. 1 passed'";
+    }
+
+    #[test]
+    fn what_needs_the_cluster_has_it_alone_and_what_measures_comes_last() {
+        let (_folder, options) = checkout(&[""]);
         let commands = [
-            (Some(Need::Quiet), format!("[ -e beside ] && [ -e cluster ] && {passed}")),
-            (None, format!("timeout 60 bash -c 'until [ -e begun ]; do sleep 0.01; done' && touch beside && {passed}")),
-            (
-                Some(Need::Cluster),
-                format!(
-                    "touch begun; timeout 60 bash -c 'until [ -e beside ]; do sleep 0.01; done' && touch cluster && {passed}"
-                ),
-            ),
+            // It finds both ended: the one beside, and the one with the cluster, which wait for each other.
+            (Some(Need::Quiet), format!("[ -e beside ] && [ -e cluster ] && [ ! -e down ] && {PASSED}")),
+            (None, meets("beside", "cluster")),
+            (Some(Need::Cluster), meets("cluster", "beside")),
             (None, "exit 3".to_owned()),
             // The same once more, which would fail if it were run again.
-            (Some(Need::Cluster), format!("mkdir once && {passed}")),
-            (Some(Need::Cluster), format!("mkdir once && {passed}")),
+            (Some(Need::Cluster), format!("mkdir once && {PASSED}")),
+            (Some(Need::Cluster), format!("mkdir once && {PASSED}")),
+            alone(1),
+            alone(2),
         ];
-        // Two that would meet in the same room.
-        let alone =
-            |n: u32| (Some(Need::Cluster), format!("mkdir room && sleep 0.05 && rmdir room && echo {n} && {passed}"));
-        let commands = commands.into_iter().chain([alone(1), alone(2)]);
-        let mut rows = vec![];
-        for (row, (needs, command)) in (1..).zip(commands) {
-            rows.extend(matrix(&command));
-            let last: &mut Row = rows.last_mut().unwrap();
-            (last.row, last.tests[0].needs) = (row, needs);
-        }
-        let options = Options { top: folder.path().to_owned(), ..Options::default() };
-        let asked: Vec<_> = rows.iter().map(|row| (row, Level::Real)).collect();
-        let outcomes = execute_all(&asked, &options);
-        let failed: Vec<u32> = asked
-            .iter()
-            .filter(|(row, level)| !line(row, *level, &outcomes, &options).failed.is_empty())
-            .map(|(row, _)| row.row)
-            .collect();
-        assert_eq!(failed, [4]);
+        assert_eq!(failed(&commands, &options), [4]);
+    }
+
+    #[test]
+    fn two_clusters_share_what_needs_one_and_the_second_is_gone_when_something_measures() {
+        let (_folder, options) = checkout(&["", "second"]);
+        // Each is on a cluster of its own, at the same time.
+        let meeting = |n: u32| {
+            let (mine, other) = ("on-$BERTH_CLUSTER", "$([ $BERTH_CLUSTER ] && echo on- || echo on-second)");
+            (Some(Need::Cluster), format!("other={other}; export other; {} && echo {n}", meets(mine, "$other")))
+        };
+        let commands = [meeting(1), meeting(2), alone(3), alone(4), alone(5), alone(6)];
+        let last =
+            (Some(Need::Quiet), format!("[ -e downsecond ] && [ ! -e down ] && [ -z $BERTH_CLUSTER ] && {PASSED}"));
+        assert_eq!(failed(&[&[last][..], &commands[..]].concat(), &options), [0; 0]);
     }
 
     #[test]
