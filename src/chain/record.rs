@@ -43,8 +43,7 @@ pub fn seen(record: &Record, before: i64, generation: i64) -> i64 {
     let told = match envelope.kind {
         // What nobody saw is told; what is there now comes next.
         Kind::Unobserved => envelope.generation - 1,
-        // They tell of the chain, and not of what was asked for.
-        Kind::Resolution | Kind::Lost | Kind::Import | Kind::Checkpoint => before,
+        kind if kind.is_of_the_chain() => before,
         _ => envelope.generation,
     };
     before.max(told.min(generation))

@@ -55,6 +55,11 @@ impl Kind {
         !matches!(self, Self::OperationStart | Self::OperationFinish)
     }
 
+    /// Whether it tells of the chain itself, and not of what its object does.
+    pub const fn is_of_the_chain(self) -> bool {
+        matches!(self, Self::Resolution | Self::Lost | Self::Import | Self::Checkpoint)
+    }
+
     /// The name in the envelope and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {

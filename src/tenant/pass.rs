@@ -327,7 +327,11 @@ impl Pass<'_> {
         } else {
             Kept::Away(trouble.as_ref())
         };
-        let mut shown = status::of(&tenant, observed, &standing, kept, envelope.at);
+        let mut shown = if envelope.kind.is_of_the_chain() {
+            status::as_it_was(&tenant.shown.status, kept, envelope.at)
+        } else {
+            status::of(&tenant, observed, &standing, kept, envelope.at)
+        };
         shown.observed_generation = chain::seen(&record, tenant.shown.status.observed_generation, tenant.generation);
         status::advance(&mut shown, &record);
         let news = reason_of(&shown) != self.object.status.as_ref().and_then(reason_of);

@@ -70,10 +70,7 @@ pub fn of(
     if let Some(lag) = cpu::lag(tenant, observed).filter(|lag| lag.is_refused) {
         conditions.set("ResumePending", true, "CpuNotGiven", &lag.message);
     }
-    match kept.words(before.ledger.pending.len()) {
-        None => conditions.keep(SYNCED),
-        Some((is, reason, message)) => conditions.set(SYNCED, is, reason, &message),
-    }
+    conditions.set_synced(before, kept);
     let backend = kept.backend(before.ledger.backend.as_ref());
     let conditions = conditions.done();
     let release = release(tenant, &conditions, now);
@@ -92,6 +89,19 @@ pub fn of(
         retries: retry::remembered(tenant, now),
         ledger: LedgerStatus { backend, ..before.ledger.clone() },
     }
+}
+
+/// The status with a record that tells of the chain itself: how the service stands is what it was shown to be, and neither
+/// a client nor a rollout has to do with the ledger's repairs.
+pub fn as_it_was(before: &TenantContainerStatus, kept: Kept<'_>, now: Micros) -> TenantContainerStatus {
+    let mut conditions = Conditions::new(before, before.observed_generation.max(0), now);
+    for name in ["Ready", "Reconciling", "Stalled", "Available", "ResumePending"] {
+        conditions.keep(name);
+    }
+    conditions.set_synced(before, kept);
+    let backend = kept.backend(before.ledger.backend.as_ref());
+    let ledger = LedgerStatus { backend, ..before.ledger.clone() };
+    TenantContainerStatus { ledger, ..only_told(before, conditions.done(), now) }
 }
 
 /// The release in effect, if there is one; since when and how well is remembered.
@@ -243,6 +253,14 @@ impl<'a> Conditions<'a> {
     fn keep(&mut self, name: &str) {
         if let Some(old) = self.old(name) {
             self.after.push(Condition { observed_generation: Some(self.generation), ..old.clone() });
+        }
+    }
+
+    /// Where the records are, or as it was said before.
+    fn set_synced(&mut self, before: &TenantContainerStatus, kept: Kept<'_>) {
+        match kept.words(before.ledger.pending.len()) {
+            None => self.keep(SYNCED),
+            Some((is, reason, message)) => self.set(SYNCED, is, reason, &message),
         }
     }
 

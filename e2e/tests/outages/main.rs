@@ -7,7 +7,8 @@
 use std::{
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use berth_e2e::{
@@ -288,13 +289,15 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     const REPLAY: &str = "berth-replay-spool-berth-0";
     let Some((s, _alone)) = scenario("replica-gone") else { return };
     let berth = Kubectl::admin().in_namespace(NAMESPACE);
-    let replay = || {
+    let replay_with = |more: &[&str]| {
         // Where the API server listens.
         let mut command = Command::new(install::top().join("e2e/cluster/enter"));
-        let output = command.arg(install::program().unwrap()).args(["replay", "pvc/spool-berth-0"]).output().unwrap();
+        command.arg(install::program().unwrap()).args(["replay", "pvc/spool-berth-0"]).args(more);
+        let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
+    let replay = || replay_with(&[]);
     let outage = Outage::begin(Kind::Killed).unwrap();
     let new = s.run(&Tenant::named("new").simulated()).unwrap();
     assert_eq!(pending(&new), 2);
@@ -324,8 +327,31 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     let story = [">pending Accepted", "pending>running AllReplicasReady"];
     assert_eq!(database::hops(uid(&new)).unwrap(), story, "no Berth runs: the command brought it");
     berth.run(&["wait", "--for=delete", &format!("pod/{REPLAY}"), "--timeout=60s"]).unwrap();
+    let gone = || database::count("SELECT count(*) FROM berth.ledger_spools WHERE gone_at IS NOT NULL", &[]).unwrap();
+    let before = gone();
+
+    // Two who declare it gone at once share a pod, or come one after the other; none of them has it read twice over.
+    let both = thread::scope(|scope| {
+        let other = scope.spawn(|| replay_with(&["--gone"]));
+        [replay_with(&["--gone"]), other.join().unwrap()]
+    });
+    assert!(
+        both.iter().any(|(code, said, _)| *code == Some(0) && said.contains(" 0 were new to the database")),
+        "{both:?}"
+    );
+    for (code, _, errors) in &both {
+        assert!(
+            *code == Some(0) || errors.contains("was deleted by somebody else; how it ended is not known"),
+            "{both:?}"
+        );
+    }
+    assert_eq!(gone(), before + 1);
 
     drop(down);
     settled(&s);
     assert_eq!(database::hops(uid(&new)).unwrap(), story);
+    // Whoever tells of it has it.
+    s.admin
+        .wait_for("the spool to be there again", Duration::from_secs(60), |_| Ok((gone() == before).then_some(())))
+        .unwrap();
 }

@@ -305,10 +305,20 @@ fn an_api_server_restored_to_an_older_state_keeps_both_branches(#[case] begins_a
     assert_eq!(world.object()["status"]["phase"], "Stopped");
     // The restore brings back what was there when the service ran.
     world.server.put(OBJECT, before.clone());
+    let shown = world.server.shown().len();
     if begins_anew {
         world.start_operator_again();
     }
     world.run();
+    let shown = &world.server.shown()[shown..];
+    let of_the_chain = shown.iter().find(|object| object["status"]["ledger"] != before["status"]["ledger"]).unwrap();
+    for name in ["Ready", "Reconciling", "Stalled", "Available"] {
+        assert_eq!(
+            condition(of_the_chain, name),
+            condition(&before, name),
+            "what the ledger repairs is no news of the service"
+        );
+    }
     let reasons: Vec<_> = database.records().iter().map(|record| record.envelope().reason.clone()).collect();
     // What it shows is that it runs; whatever is true of its pods follows as ever.
     assert!(reasons.contains(&"ApiRewound".to_owned()), "{reasons:?}");
