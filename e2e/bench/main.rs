@@ -9,7 +9,7 @@
 //!
 //! 4. How long a service takes to leave its Service when it is paused, and to come back: twenty times ([`pause`]).
 //!
-//! `PART=pause` does only that. `PART=outages`, `PART=deletions`, or the name of an outage, does only that of the third, and the
+//! `PART=pause` does only that. `PART=outages`, `PART=deletions`, or the names of outages, does only that of the third, and the
 //! scale that it needs.
 
 use std::{

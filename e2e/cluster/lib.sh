@@ -51,8 +51,8 @@ own_state() {
   local owner
   [[ $state == /?* ]] || fail "BERTH_STATE=$state is not an absolute path"
   [ -n "$(ls -A "$state" 2>/dev/null)" ] || return 0
-  owner=$(cat "$state/owner" 2>/dev/null) || fail "BERTH_STATE=$state is not empty and holds no cluster"
-  [ "$owner" = "$local" ] || fail "$state is the cluster of $owner: unset BERTH_STATE, which a shell took from there"
+  owner=$(cat "$state/checkout" 2>/dev/null) || fail "BERTH_STATE=$state is not empty and holds no cluster"
+  [ "$owner" = "$top${called:+ $called}" ] || fail "$state is the cluster of $owner: unset BERTH_STATE, which a shell took from there"
 }
 
 # alone: one up or down at a time. The lock is file 9, which nothing that goes on running may inherit.
@@ -60,7 +60,7 @@ alone() {
   mkdir -p "$local"
   exec 9>"$local/lock"
   flock --nonblock 9 || {
-    say "another up or down of this checkout is at work, waiting for it"
+    say "another up or down of this cluster is at work, waiting for it"
     flock 9
   }
 }

@@ -2,12 +2,16 @@
 //!
 //! Owns: those looks. Must never: wait for anything, or share code with Berth.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use crate::{
     install::{self, NAMESPACE},
     kubectl::{Error, Kubectl},
 };
+
+/// How long the operator may take until everything that two homes say of an object is one again, in the worst of cases: the database
+/// was given up on a starved machine, is tried again after half a minute, and what was not sure meanwhile is looked at then.
+pub const SETTLING: Duration = Duration::from_secs(120);
 
 /// The checker that knows docs/ledger.md alone, over database, statuses and tombstones. What it found wrong is the error.
 pub fn second_checker() -> Result<(), Error> {

@@ -33,7 +33,7 @@ pub use carried::{SLOTS, read, slots_left};
 pub use ending::let_go;
 pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
 pub use known::{Known, Unaccountable};
-pub use record::{MESSAGE, detail, seen, unseen};
+pub use record::{MESSAGE, detail, is_no_news, seen, unseen};
 pub use show::{MANAGER, ShowError, hold, is_held, release, show, show_as_read};
 pub use synced::{Kept, SYNCED, is_unsynced, look_again};
 pub use tell::{Account, Said, StatusOf, Telling, Untold, tell};

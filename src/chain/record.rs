@@ -57,7 +57,7 @@ pub(super) fn api_rewound(chain: Chain<'_>, end: &Record) -> Draft {
         chain.head.sequence,
         end.envelope().seq
     );
-    resolution(chain, "ApiRewound", end.envelope().to, json!({MESSAGE: message, MADE_ON: chain.head}))
+    resolution(chain, API_REWOUND, end.envelope().to, json!({MESSAGE: message, MADE_ON: chain.head}))
 }
 
 /// The record that names what has left the chain, because another record was shown in its place (rule 1).
@@ -74,6 +74,13 @@ pub(super) fn lost(chain: Chain<'_>) -> Draft {
     Draft { kind: Kind::Lost, ..resolution(chain, "RecordsLost", chain.state, details) }
 }
 
+/// Whether the record says nothing of how its object stands: it puts the chain right over what is shown. That the API server was
+/// restored is news: what it shows was true at another time.
+pub fn is_no_news(record: &Record) -> bool {
+    let envelope = record.envelope();
+    envelope.kind.is_of_the_chain() && envelope.reason != API_REWOUND
+}
+
 fn resolution(chain: Chain<'_>, reason: &str, from: Option<State>, details: Value) -> Draft {
     Draft {
         kind: Kind::Resolution,
@@ -87,6 +94,9 @@ fn resolution(chain: Chain<'_>, reason: &str, from: Option<State>, details: Valu
         details,
     }
 }
+
+/// The reason of a record that tells of a restored API server.
+const API_REWOUND: &str = "ApiRewound";
 
 /// The detail of an `api-rewound` record that says which shown head it was made over.
 const MADE_ON: &str = "madeOn";

@@ -327,7 +327,7 @@ impl Pass<'_> {
         } else {
             Kept::Away(trouble.as_ref())
         };
-        let mut shown = if envelope.kind.is_of_the_chain() {
+        let mut shown = if chain::is_no_news(&record) {
             status::as_it_was(&tenant.shown.status, kept, envelope.at)
         } else {
             status::of(&tenant, observed, &standing, kept, envelope.at)

@@ -91,13 +91,11 @@ pub fn of(
     }
 }
 
-/// The status with a record that tells of the chain itself: how the service stands is what it was shown to be, and neither
-/// a client nor a rollout has to do with the ledger's repairs.
+/// The status with a record that is no news of the service ([`crate::chain::is_no_news`]): how that stands is what it was shown
+/// to be, and neither a client nor a rollout has to do with the ledger's repairs.
 pub fn as_it_was(before: &TenantContainerStatus, kept: Kept<'_>, now: Micros) -> TenantContainerStatus {
     let mut conditions = Conditions::new(before, before.observed_generation.max(0), now);
-    for name in ["Ready", "Reconciling", "Stalled", "Available", "ResumePending"] {
-        conditions.keep(name);
-    }
+    conditions.after.extend(before.conditions.iter().filter(|condition| condition.type_ != SYNCED).cloned());
     conditions.set_synced(before, kept);
     let backend = kept.backend(before.ledger.backend.as_ref());
     let ledger = LedgerStatus { backend, ..before.ledger.clone() };

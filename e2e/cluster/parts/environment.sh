@@ -21,7 +21,7 @@ export KUBECONFIG='$state/kubeconfig'
 export DATABASE_URL='$administrator_url'
 export BERTH_OPERATOR_DATABASE_URL='$(operator_url)'
 export BERTH_POSTGRES_CA='$postgres/tls/ca.crt'
-case ":\$PATH:" in *":$local/bin:"*) ;; *) export PATH="$local/bin:\$PATH" ;; esac
+case "\$PATH" in "$local/bin:"*) ;; *) export PATH="$local/bin:\$PATH" ;; esac
 ENV
   )
 }

@@ -142,11 +142,11 @@ impl Theatre {
         self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
         self.s
             .admin
-            .wait_for("berth verify --cluster", Duration::from_secs(40), |_| {
-                self.stand.berth(&["verify", "--cluster"]).map(Some)
+            .wait_for("both checkers to agree", judges::SETTLING, |_| {
+                self.stand.berth(&["verify", "--cluster"])?;
+                judges::second_checker().map(Some)
             })
             .unwrap();
-        judges::second_checker().unwrap();
         for name in [NAME, "process-1"] {
             for end in ["panicked", "overflowed its stack"] {
                 let lines = self.stand.lines(name, end);

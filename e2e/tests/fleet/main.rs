@@ -226,11 +226,11 @@ fn is_told(s: &Scenario, stand: &Stand, done: &Value, count: usize) {
     assert!(story.len() <= 12 + count / 20, "{story:?}");
     assert!(database::is_one_line(uid(done)).unwrap());
     s.admin
-        .wait_for("berth verify --cluster", Duration::from_secs(60), |_| {
-            stand.berth(&["verify", "--cluster"]).map(Some)
+        .wait_for("both checkers to agree", judges::SETTLING, |_| {
+            stand.berth(&["verify", "--cluster"])?;
+            judges::second_checker().map(Some)
         })
         .unwrap();
-    judges::second_checker().unwrap();
 }
 
 fn ends_right(admin: &Kubectl, done: &Value, count: usize) {

@@ -58,9 +58,13 @@ fn settled(s: &Scenario) {
         Ok((!carrying && tombstones()?.is_empty()).then_some(()))
     })
     .unwrap();
-    // It looks at every object there is, and another's may have yet to settle what two homes say of it.
-    s.eventually("berth verify --cluster", |_| install::berth(&["verify", "--cluster"]).map(Some)).unwrap();
-    judges::second_checker().unwrap();
+    // They look at every object there is, and another's may have yet to settle what two homes say of it.
+    s.admin
+        .wait_for("both checkers to agree", judges::SETTLING, |_| {
+            install::berth(&["verify", "--cluster"])?;
+            judges::second_checker().map(Some)
+        })
+        .unwrap();
 }
 
 /// A service's whole life while the database is unavailable in this way.

@@ -176,7 +176,8 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
     }
     if world.server.get(OBJECT).is_none() {
         // The last of the line: another leader may have made a record of that number, which was never shown.
-        let end = records.iter().find(|record| line.last() == Some(&record.hash().to_string())).unwrap();
+        let end = records.iter().find(|record| line.last() == Some(&record.hash().to_string()));
+        let end = end.expect("the line has an end");
         assert_eq!(end.envelope().to, Some(crate::lifecycle::State::Deleted));
     }
 }

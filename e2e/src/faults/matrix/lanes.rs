@@ -60,11 +60,13 @@ pub(super) fn execute_all<'a>(
     let (beside, on_clusters, last) = (queue(None), queue(Some(Need::Cluster)), queue(Some(Need::Quiet)));
     let (first, others) = (options.cluster.as_str(), &options.more_clusters);
     thread::scope(|scope| {
-        scope.spawn(|| lane(&beside, first));
-        for other in others {
-            scope.spawn(|| lane(&on_clusters, other));
-        }
+        let mut lanes = vec![scope.spawn(|| lane(&beside, first))];
+        lanes.extend(others.iter().map(|other| scope.spawn(|| lane(&on_clusters, other))));
         lane(&on_clusters, first);
+        for lane in lanes {
+            // What one that panicked lacks is found to have run no test.
+            drop(lane.join());
+        }
     });
     if !one_at_a_time(&last).is_empty() {
         others.iter().for_each(|other| take_down(other, options));
@@ -73,7 +75,7 @@ pub(super) fn execute_all<'a>(
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a lane that panicked has left is whole: it is only held to push and to pop.
+/// What a lane that panicked has left is whole: a test is taken, and an outcome entered, in one step.
 fn one_at_a_time<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -88,7 +90,7 @@ fn take_down(cluster: &str, options: &Options) {
 }
 
 /// The folder of this cluster's `env`, from the top of the checkout (e2e/cluster/lib.sh).
-fn folder(cluster: &str) -> String {
+pub(super) fn folder(cluster: &str) -> String {
     if cluster.is_empty() { ".local".to_owned() } else { format!(".local/clusters/{cluster}") }
 }
 

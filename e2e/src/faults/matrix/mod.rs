@@ -215,7 +215,10 @@ fn again(row: u32, test: &Test, options: &Options) -> String {
         let _ = write!(text, "BERTH_FAULT_SECONDS={seconds} ");
     }
     let command = test.command.replace('\'', r"'\''");
-    let before = if test.needs.is_some() { ". .local/env; BERTH_E2E=1 " } else { "" };
+    let before = match test.needs {
+        Some(_) => format!(". {}/env; BERTH_E2E=1 ", lanes::folder(&options.cluster)),
+        None => String::new(),
+    };
     let _ = write!(text, "bash -c '{before}{command}'");
     text
 }
