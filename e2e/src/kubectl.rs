@@ -11,6 +11,11 @@ use std::{
 
 use serde_json::Value;
 
+/// How soon it is looked again at first.
+const SOON: Duration = Duration::from_millis(100);
+/// And at last: after each look, a tenth of the time that has gone by.
+const LATER: Duration = Duration::from_millis(500);
+
 /// Why a command gave no answer.
 #[derive(thiserror::Error)]
 pub enum Error {
@@ -148,7 +153,7 @@ impl Kubectl {
         within: Duration,
         mut condition: impl FnMut(&Self) -> Result<Option<T>, Error>,
     ) -> Result<T, Error> {
-        let end = Instant::now() + within;
+        let began = Instant::now();
         loop {
             let refusal = match condition(self) {
                 Ok(Some(found)) => return Ok(found),
@@ -156,7 +161,7 @@ impl Kubectl {
                 Err(error @ Error::Start { .. }) => return Err(error),
                 Err(error) => Some(error),
             };
-            if Instant::now() >= end {
+            if began.elapsed() >= within {
                 let said = refusal.map(|error| format!("the last answer was: {error}\n")).unwrap_or_default();
                 return Err(Error::Deadline {
                     what: what.to_owned(),
@@ -164,7 +169,8 @@ impl Kubectl {
                     dump: said + &self.dump(),
                 });
             }
-            thread::sleep(Duration::from_millis(100));
+            // Looking takes a tenth of a second of a core: long waits that looked as often as short ones left none to wait for.
+            thread::sleep((began.elapsed() / 10).clamp(SOON, LATER));
         }
     }
 
@@ -208,7 +214,7 @@ impl Kubectl {
             if let Some(found) = found {
                 return Ok(found);
             }
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(SOON);
         }
         let dump = format!("the last one was: {last:#}\n{}", self.dump());
         Err(Error::Deadline { what, seconds: within.as_secs(), dump })

@@ -98,14 +98,14 @@ impl Log {
     }
 }
 
-/// Whether `condition` became true in time.
+/// Whether `condition` became true in time. It is looked at less and less often: looking may be a process of its own.
 pub fn wait_until(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + within;
+    let began = Instant::now();
     while !condition() {
-        if Instant::now() >= end {
+        if began.elapsed() >= within {
             return false;
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep((began.elapsed() / 10).clamp(Duration::from_millis(2), Duration::from_millis(200)));
     }
     true
 }
