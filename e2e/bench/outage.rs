@@ -15,7 +15,9 @@ use std::{
 };
 
 use berth_e2e::{
-    install::{NAMESPACE, POD},
+    faults::report::{Level, Report},
+    install::{self, NAMESPACE, POD},
+    judges,
     outage::{Kind, Outage},
     scenario::Scenario,
 };
@@ -41,7 +43,8 @@ const PROMISED: f64 = 1.1;
 pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<(), Box<dyn Error>> {
     let log = Followed::begin()?;
     let (mut healthy, mut outages_p99): (Vec<u64>, Vec<(&str, u64)>) = (vec![], vec![]);
-    let mut counted = 0;
+    let (mut counted, mut longest) = (0, 0);
+    let shown_before: i64 = sequences(scenario)?.values().sum();
     let wanted = |name: &str| matches!(part, "" | "outages") || part.contains(name);
     let outages = OUTAGES.into_iter().filter(|(name, _)| wanted(name));
     let phases = outages.flat_map(|(name, kind)| [("healthy", None), (name, Some(kind))]);
@@ -60,10 +63,23 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
             outage.over()?;
             settled(scenario)?;
             outages_p99.push((name, p99));
+            longest = passes.iter().copied().max().unwrap_or(0).max(longest);
         } else {
             healthy.push(p99);
         }
     }
+    // All that was written meanwhile has arrived, once.
+    scenario.admin.wait_for("both checkers to agree", judges::SETTLING, |_| {
+        install::berth(&["verify", "--cluster"])?;
+        judges::second_checker().map(Some)
+    })?;
+    Report {
+        faults: outages_p99.len().try_into()?,
+        written: (sequences(scenario)?.values().sum::<i64>() - shown_before).try_into()?,
+        longest_blocked_ms: longest / 1_000,
+        ..Report::new(6, Level::Real, counted.try_into()?)
+    }
+    .print()?;
     compare(counted, &healthy, &outages_p99)?;
     if !matches!(part, "" | "outages" | "deletions") {
         return Ok(());
