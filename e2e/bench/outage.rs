@@ -69,10 +69,7 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
         }
     }
     // All that was written meanwhile has arrived, once.
-    scenario.admin.wait_for("both checkers to agree", judges::SETTLING, |_| {
-        install::berth(&["verify", "--cluster"])?;
-        judges::second_checker().map(Some)
-    })?;
+    judges::both_agree(&scenario.admin, install::berth)?;
     Report {
         faults: outages_p99.len().try_into()?,
         written: (sequences(scenario)?.values().sum::<i64>() - shown_before).try_into()?,

@@ -140,13 +140,7 @@ impl Theatre {
             Ok((!carrying && tombstones()?.is_empty()).then_some(()))
         };
         self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
-        self.s
-            .admin
-            .wait_for("both checkers to agree", judges::SETTLING, |_| {
-                self.stand.berth(&["verify", "--cluster"])?;
-                judges::second_checker().map(Some)
-            })
-            .unwrap();
+        judges::both_agree(&self.s.admin, |arguments| self.stand.berth(arguments)).unwrap();
         for name in [NAME, "process-1"] {
             for end in ["panicked", "overflowed its stack"] {
                 let lines = self.stand.lines(name, end);

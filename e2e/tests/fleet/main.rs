@@ -225,12 +225,7 @@ fn is_told(s: &Scenario, stand: &Stand, done: &Value, count: usize) {
     assert_eq!((story[0].as_str(), story.last().unwrap().as_str()), ("> Began", "> Complete"));
     assert!(story.len() <= 12 + count / 20, "{story:?}");
     assert!(database::is_one_line(uid(done)).unwrap());
-    s.admin
-        .wait_for("both checkers to agree", judges::SETTLING, |_| {
-            stand.berth(&["verify", "--cluster"])?;
-            judges::second_checker().map(Some)
-        })
-        .unwrap();
+    judges::both_agree(&s.admin, |arguments| stand.berth(arguments)).unwrap();
 }
 
 fn ends_right(admin: &Kubectl, done: &Value, count: usize) {

@@ -59,12 +59,7 @@ fn settled(s: &Scenario) {
     })
     .unwrap();
     // They look at every object there is, and another's may have yet to settle what two homes say of it.
-    s.admin
-        .wait_for("both checkers to agree", judges::SETTLING, |_| {
-            install::berth(&["verify", "--cluster"])?;
-            judges::second_checker().map(Some)
-        })
-        .unwrap();
+    judges::both_agree(&s.admin, install::berth).unwrap();
 }
 
 /// A service's whole life while the database is unavailable in this way.
