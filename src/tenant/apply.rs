@@ -212,7 +212,7 @@ impl Hand<'_> {
         P: Project,
         View<P>: Resource<DynamicType = ()> + DeserializeOwned,
     {
-        let mut manifest = self.child.manifest.clone();
+        let mut manifest = self.child.manifest();
         let mut how = PatchParams::apply(names::FIELD_MANAGER);
         let Some(view) = known else { return api.patch(&self.child.name, &how, &Patch::Apply(&manifest)).await };
         // The uid makes it this very object or none: a namesake that came in between is not touched.

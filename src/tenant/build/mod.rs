@@ -61,9 +61,9 @@ pub struct Child {
     pub kind: ChildKind,
     /// Its name.
     pub name: String,
-    /// Its manifest for server-side apply, annotated with `built_from`.
-    pub manifest: Value,
-    /// Hash of the manifest without that annotation.
+    /// Its manifest as JSON. Most passes only compare its hash, and never make more of it.
+    json: String,
+    /// Hash of that, by which it is recognised.
     pub built_from: String,
 }
 
@@ -87,13 +87,19 @@ pub fn children(tenant: &Tenant, shape: Shape) -> Vec<Child> {
 impl Child {
     fn new<K: Serialize + kube::Resource<DynamicType = ()>>(kind: ChildKind, object: &K) -> Self {
         // These types serialise without fail; a manifest of null would be refused by the API server and said so.
-        let mut manifest = serde_json::to_value(object).unwrap_or_default();
-        let built_from = Hash::of(manifest.to_string().as_bytes()).to_string()[..16].to_owned();
+        let json = serde_json::to_string(object).unwrap_or_default();
+        let built_from = Hash::of(json.as_bytes()).to_string()[..16].to_owned();
+        Self { kind, name: object.meta().name.clone().unwrap_or_default(), json, built_from }
+    }
+
+    /// Its manifest for server-side apply, annotated with `built_from`.
+    pub fn manifest(&self) -> Value {
+        let mut manifest: Value = serde_json::from_str(&self.json).unwrap_or_default();
         if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
             let annotations = metadata.entry("annotations").or_insert_with(|| serde_json::json!({}));
-            annotations[names::BUILT_FROM] = serde_json::json!(built_from);
+            annotations[names::BUILT_FROM] = serde_json::json!(self.built_from);
         }
-        Self { kind, name: object.meta().name.clone().unwrap_or_default(), manifest, built_from }
+        manifest
     }
 }
 

@@ -13,14 +13,14 @@ fn built(change: impl FnOnce(&mut Value), shape: Shape) -> Vec<Child> {
 
 const SERVING: Shape = Shape { replicas: 2, serving: true };
 
-fn one(all: &[Child], kind: ChildKind) -> &Value {
-    &all.iter().find(|child| child.kind == kind).unwrap().manifest
+fn one(all: &[Child], kind: ChildKind) -> Value {
+    all.iter().find(|child| child.kind == kind).unwrap().manifest()
 }
 
 #[test]
 fn a_small_service() {
     let all = built(|_| {}, SERVING);
-    let manifests: Vec<_> = all.iter().map(|child| &child.manifest).collect();
+    let manifests: Vec<_> = all.iter().map(Child::manifest).collect();
     insta::assert_yaml_snapshot!("small", manifests);
 }
 
@@ -58,7 +58,7 @@ fn a_paused_service_selects_nobody_and_nothing_else_changes() {
     let differing: Vec<_> = serving.iter().zip(&paused).filter(|(a, b)| a.built_from != b.built_from).collect();
     assert_eq!(differing.len(), 1);
     assert_eq!(differing[0].0.name, "search");
-    assert_eq!(differing[0].1.manifest["spec"]["selector"], json!({"berth.dev/nobody": "paused"}));
+    assert_eq!(differing[0].1.manifest()["spec"]["selector"], json!({"berth.dev/nobody": "paused"}));
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn a_grown_disk_changes_the_claims_and_not_the_claim_template() {
 #[test]
 fn every_child_belongs_to_its_object_by_uid() {
     for child in built(|spec| spec["resources"]["disk"] = json!("1Gi"), SERVING) {
-        let owner = &child.manifest["metadata"]["ownerReferences"][0];
+        let owner = &child.manifest()["metadata"]["ownerReferences"][0];
         assert_eq!(owner["uid"], super::objects::UID, "{:?}", child.kind);
         assert_eq!(owner["controller"], true);
-        assert_eq!(child.manifest["metadata"]["annotations"]["berth.dev/built-from"], child.built_from);
+        assert_eq!(child.manifest()["metadata"]["annotations"]["berth.dev/built-from"], child.built_from);
     }
 }

@@ -16,7 +16,7 @@ use kube_runtime::{
     reflector::store::Writer,
     watcher::Event,
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::watch};
@@ -66,7 +66,7 @@ pub(super) fn manifest() -> Value {
 }
 
 pub(super) fn object(manifest: &Value) -> TenantContainer {
-    serde_json::from_value(manifest.clone()).unwrap()
+    TenantContainer::deserialize(manifest).unwrap()
 }
 
 pub(super) fn namespace(org: &str) -> NamespaceView {
@@ -294,9 +294,8 @@ impl World {
     /// What was shown is in the database, whatever came between.
     pub(super) fn verify_shown(&self, database: &Database) {
         let stored: BTreeSet<String> = database.records().iter().map(|record| record.hash().to_string()).collect();
-        for shown in self.server.shown() {
-            let head = shown["status"]["ledger"]["head"].as_str().unwrap_or_default();
-            assert!(head.is_empty() || stored.contains(head), "record {head} was shown and is lost");
+        for head in self.server.heads() {
+            assert!(stored.contains(&head), "record {head} was shown and is lost");
         }
     }
 
@@ -395,8 +394,7 @@ impl World {
     /// The operator stands still before one of its next writes, in the middle of a pass; `meanwhile` happens, and then it goes
     /// on. Whether it came that far.
     pub(super) fn freeze(&mut self, frozen: &mut Leader, write: usize, meanwhile: impl FnOnce(&mut Self)) -> bool {
-        let Some(object) = self.server.get(OBJECT) else { return false };
-        let object = self::object(&object);
+        let Some(object) = self.server.read(OBJECT) else { return false };
         frozen.operator.catch_up(&self.server, &self.behind);
         self.server.cut_after(write, Cut::Hold);
         let mut pass = Box::pin(pass(&frozen.operator.context, &object));
@@ -426,14 +424,14 @@ impl World {
 
     /// One pass over the object as it was; its watch is behind.
     pub(super) fn pass_as_of(&mut self, before: &Value) {
-        self.operator.catch_up_with(&self.server, &self.behind, Some(before));
+        self.operator.catch_up_with(&self.server, &self.behind, Some(object(before)));
         self.pass_unheard();
     }
 
     /// One pass, and no watch has told of anything since the last.
     pub(super) fn pass_unheard(&mut self) {
-        let Some(object) = self.server.get(OBJECT) else { return };
-        let (object, context) = (self::object(&object), &self.operator.context);
+        let Some(object) = self.server.read(OBJECT) else { return };
+        let context = &self.operator.context;
         self.server.refused();
         let ended = self.runtime.block_on(async {
             tokio::select! {
@@ -686,7 +684,7 @@ impl Operator {
             namespaces: {
                 let (cache, mut writer) = cache::<NamespaceView>();
                 let feeding = cache.clone();
-                feeds.push(Box::new(move |server, _| feed(&feeding, &mut writer, server.get(NAMESPACE))));
+                feeds.push(Box::new(move |server, _| feed(&feeding, &mut writer, server.read(NAMESPACE))));
                 cache
             },
             stateful_sets: fed(&mut feeds, collection("/apis/apps/v1", "statefulsets")),
@@ -699,7 +697,7 @@ impl Operator {
         let quotas = {
             let (cache, mut writer) = cache::<TenantQuota>();
             let feeding = cache.clone();
-            feeds.push(Box::new(move |server, _| feed(&feeding, &mut writer, server.list(QUOTAS))));
+            feeds.push(Box::new(move |server, _| feed(&feeding, &mut writer, server.read_all(QUOTAS, |_| true))));
             cache
         };
         let client = server.client();
@@ -724,11 +722,11 @@ impl Operator {
     }
 
     fn catch_up(&mut self, server: &Server, behind: &BTreeMap<usize, Server>) {
-        let tenant = behind.get(&self.feeds.len()).unwrap_or(server).get(OBJECT);
-        self.catch_up_with(server, behind, tenant.as_ref());
+        let tenant = behind.get(&self.feeds.len()).unwrap_or(server).read(OBJECT);
+        self.catch_up_with(server, behind, tenant);
     }
 
-    fn catch_up_with(&mut self, server: &Server, behind: &BTreeMap<usize, Server>, tenant: Option<&Value>) {
+    fn catch_up_with(&mut self, server: &Server, behind: &BTreeMap<usize, Server>, tenant: Option<TenantContainer>) {
         for (watch, feed) in self.feeds.iter_mut().enumerate() {
             match behind.get(&watch) {
                 // Over and over, over what Berth has written since.
@@ -736,7 +734,7 @@ impl Operator {
                 None => feed(server, false),
             }
         }
-        for event in events(tenant.map(object)) {
+        for event in events(tenant) {
             self.tenants.apply_watcher_event(&event);
             self.context.rivals.heard(&event);
             self.context.tenants.heard(&event);
@@ -763,18 +761,17 @@ where
         if last.replace(versions) == Some(versions) && !again {
             return;
         }
-        let all = server.list(&collection).into_iter();
-        let ours = all.filter(|object| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "berth");
-        feed(&feeding, &mut writer, ours);
+        let is_ours = |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "berth";
+        feed(&feeding, &mut writer, server.read_all(&collection, is_ours));
     }));
     cache
 }
 
-fn feed<K>(cache: &Cache<K>, writer: &mut Writer<K>, objects: impl IntoIterator<Item = Value>)
+fn feed<K>(cache: &Cache<K>, writer: &mut Writer<K>, objects: impl IntoIterator<Item = K>)
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + 'static,
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + 'static,
 {
-    for event in events(objects.into_iter().map(|object| serde_json::from_value(object).unwrap())) {
+    for event in events(objects) {
         writer.apply_watcher_event(&event);
         cache.heard(&event);
     }

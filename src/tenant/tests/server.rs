@@ -15,6 +15,7 @@ use std::{
 use axum::http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use futures::future;
 use kube::{Client, client::Body};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -130,6 +131,13 @@ impl Server {
         self.kept().statuses.clone()
     }
 
+    /// The head of every chain, each time that a status showed one.
+    pub(super) fn heads(&self) -> Vec<String> {
+        let kept = self.kept();
+        let heads = kept.statuses.iter().filter_map(|object| object["status"]["ledger"]["head"].as_str());
+        heads.filter(|head| !head.is_empty()).map(ToOwned::to_owned).collect()
+    }
+
     /// The object at a path.
     pub(super) fn get(&self, path: &str) -> Option<Value> {
         self.kept().objects.get(path).cloned()
@@ -142,6 +150,18 @@ impl Server {
             .range(format!("{collection}/")..format!("{collection}0"))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// The object at a path, read without a copy of it.
+    pub(super) fn read<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
+        self.kept().objects.get(path).map(|object| T::deserialize(object).unwrap())
+    }
+
+    /// What is below a collection's path and is wanted, read without a copy of it.
+    pub(super) fn read_all<T: DeserializeOwned>(&self, collection: &str, is_wanted: fn(&Value) -> bool) -> Vec<T> {
+        let kept = self.kept();
+        let all = kept.objects.range(format!("{collection}/")..format!("{collection}0"));
+        all.filter(|(_, object)| is_wanted(object)).map(|(_, object)| T::deserialize(object).unwrap()).collect()
     }
 
     /// What tells one state of what is below a collection's path from another.
