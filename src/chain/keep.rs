@@ -99,16 +99,23 @@ pub async fn keep<K: Chained>(
     Err(ChainError::Endless(target.to_string()))
 }
 
-/// Whether ledger and status may differ, and how many rewinds of the ledger are known if so: at the first sight of an object,
-/// after a rewind of the ledger or of the API server, and while its status says that something is not synced (`is_unsynced`). Otherwise the next record finds it out.
+/// Whether ledger and status may differ, and how many rewinds of the ledger are known if so: while nobody has seen them agree
+/// ([`is_open`]), and while its status says that something is not synced (`is_unsynced`). Otherwise the next record finds it out.
 pub fn doubt(keeper: Keeper<'_>, chain: Chain<'_>, is_unsynced: bool) -> Option<u64> {
-    // What follows an ending is [`super::let_go`]'s, and nothing is recorded behind it.
-    let begun = chain.head != Head::GENESIS && chain.state != Some(State::Deleted);
+    let doubtful = is_open(keeper, chain) || is_begun(chain) && (!chain.shown.pending.is_empty() || is_unsynced);
+    (doubtful && keeper.ledger.is_current()).then(|| *keeper.ledger.rewinds().borrow())
+}
+
+/// Whether this process has not seen yet that ledger and status agree: at the first sight of an object, after a rewind of the
+/// ledger or of the API server, and until the ledger has answered.
+pub(super) fn is_open(keeper: Keeper<'_>, chain: Chain<'_>) -> bool {
     let rewinds = *keeper.ledger.rewinds().borrow();
-    let doubtful = !keeper.told.agrees(chain.target.uid, rewinds, chain.head.sequence)
-        || !chain.shown.pending.is_empty()
-        || is_unsynced;
-    (begun && doubtful && keeper.ledger.is_current()).then_some(rewinds)
+    is_begun(chain) && !keeper.told.agrees(chain.target.uid, rewinds, chain.head.sequence)
+}
+
+/// What follows an ending is [`super::let_go`]'s, and nothing is recorded behind it.
+fn is_begun(chain: Chain<'_>) -> bool {
+    chain.head != Head::GENESIS && chain.state != Some(State::Deleted)
 }
 
 /// What came of [`agree`].

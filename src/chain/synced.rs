@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::ledger::{Backend, Ledger, LedgerError, visible};
+use super::{Chain, Keeper, keep::is_open};
+use crate::ledger::{Backend, LedgerError, visible};
 
 /// The longest message of a condition, in characters.
 const MAX_MESSAGE: usize = 1_024;
 
-/// How soon [`look_again`] is.
+/// How soon [`look_again`] is, where the status says that the database lacks something.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// How soon it is where ledger and status were not seen to agree: what the ledger cannot answer now may be true of every object
+/// there is, for hours.
+const OPEN: Duration = Duration::from_secs(60);
 
 /// The condition's type.
 pub const SYNCED: &str = "LedgerSynced";
@@ -35,10 +40,15 @@ pub fn is_unsynced(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| condition.type_ == SYNCED && condition.status == "False")
 }
 
-/// How soon an object is looked at again whose status says that the database lacks something, though that is there: it may have
-/// caught up, and told so, before that was shown, and tells nobody twice.
-pub fn look_again(ledger: &Ledger, conditions: &[Condition]) -> Option<Duration> {
-    (is_unsynced(conditions) && ledger.is_up()).then_some(AGAIN)
+/// How soon an object is looked at again for its chain's sake, as this pass leaves it, though the database is there. That may
+/// have caught up, and told so, before its status said that something is missing, and tells nobody twice; and it may have
+/// answered a part of what was asked.
+pub fn look_again(keeper: Keeper<'_>, chain: Chain<'_>, conditions: &[Condition]) -> Option<Duration> {
+    if is_unsynced(conditions) && keeper.ledger.is_up() {
+        return Some(AGAIN);
+    }
+    // Else there will be news.
+    (is_open(keeper, chain) && keeper.ledger.is_current()).then_some(OPEN)
 }
 
 impl Kept<'_> {

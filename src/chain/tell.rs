@@ -248,7 +248,8 @@ impl<A: Account> Teller<'_, A> {
         if self.account.is_worth(self.object.status(), &shown) {
             self.write(shown, ShowTests::Head).await?;
         }
-        self.said.look_again = super::look_again(ledger, A::Object::conditions(self.account.status()));
+        let conditions = A::Object::conditions(self.account.status());
+        self.said.look_again = super::look_again(self.telling.keeper, self.account.chain(), conditions);
         self.said.refused = error.or(unsaid);
         Ok(self.said)
     }

@@ -5,19 +5,20 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use uuid::Uuid;
 
+use super::{Chained, head};
 use crate::ledger::{Head, Present, Snapshot};
 
-/// What the ledger was told, by uid: a fingerprint of the last snapshot.
-#[derive(Default)]
+/// What the ledger was told, by uid: a fingerprint of the last snapshot. Clones are the same memory.
+#[derive(Clone, Default)]
 pub struct Told {
-    snapshots: Mutex<HashMap<Uuid, u64>>,
+    snapshots: Arc<Mutex<HashMap<Uuid, u64>>>,
     /// Whose chain and status were seen to agree.
-    agreed: Mutex<HashMap<Uuid, Agreement>>,
+    agreed: Arc<Mutex<HashMap<Uuid, Agreement>>>,
 }
 
 /// That a chain and its status agreed.
@@ -33,6 +34,14 @@ impl Told {
     /// Whether `snapshot` says anything new. The moment, the leader and the chain's end are not news.
     pub fn is_news(&self, snapshot: &Snapshot) -> bool {
         self.map().get(&snapshot.target.uid) != Some(&Self::gist(snapshot))
+    }
+
+    /// Whether nobody has seen yet, with so many rewinds known, that the chain of `object` and its status agree.
+    pub fn doubts<K: Chained>(&self, object: &K, rewinds: u64) -> bool {
+        let uid = object.meta().uid.as_ref().and_then(|uid| uid.parse().ok());
+        let shown = object.status().and_then(|status| head(K::ledger(status)).ok());
+        let begun = uid.zip(shown).filter(|(_, shown)| *shown != Head::GENESIS);
+        begun.is_some_and(|(uid, shown)| !self.agrees(uid, rewinds, shown.sequence))
     }
 
     /// Whether an object's chain and status, which shows so many records, were seen to agree, with so many rewinds known.

@@ -68,7 +68,8 @@ pub(super) async fn run(around: Around) {
     let owners = owners(Api::all(watching.clone()), bindings.clone(), bindings_writer);
     let reporter = Reporter { controller: "berth.dev/accessgrant".into(), instance: Some(pod) };
     let seen = namespaces.clone();
-    let doubtful = watch::doubtful(&ledger, grants.clone());
+    let told = Told::default();
+    let doubtful = watch::doubtful(&ledger, told.clone(), grants.clone());
     let worker = Arc::new(Worker {
         context: Context {
             recorder: Recorder::new(writing.clone(), reporter),
@@ -80,7 +81,7 @@ pub(super) async fn run(around: Around) {
             home,
             tombstones,
             ledger,
-            told: Told::default(),
+            told,
             epoch: Box::new(move || leadership.epoch()),
             clock: Box::new(Timestamp::now),
         },

@@ -302,6 +302,7 @@ impl Operator {
             leadership: leadership.clone(),
         };
         let caches = Caches { namespaces, stateful_sets, pods, claims, services, service_accounts, budgets };
+        let told = Told::default();
         let shares = Arc::new(Shares::default());
 
         let children = futures::stream::select_all([
@@ -317,7 +318,7 @@ impl Operator {
                     move |about| touched.heard(about)
                 })
                 .boxed(),
-            watch::doubtful(&ledger, tenants.clone()).boxed(),
+            watch::doubtful(&ledger, told.clone(), tenants.clone()).boxed(),
             quotas::woken(woken).boxed(),
         ]);
         let children = {
@@ -356,7 +357,7 @@ impl Operator {
                 ledger,
                 epoch: Box::new(move || leadership.epoch()),
                 clock: Box::new(|| Micros(jiff::Timestamp::now().as_microsecond())),
-                told: Told::default(),
+                told,
             },
             metrics: Arc::clone(&self.metrics),
             retries: Retries::default(),

@@ -79,9 +79,10 @@ pub(super) async fn run(around: Around) {
             }
         })
     };
-    let doubtful = watch::doubtful(&worker.context.ledger, worker.context.quotas.clone());
+    let told = Told::default();
+    let doubtful = watch::doubtful(&worker.context.ledger, told.clone(), worker.context.quotas.clone());
     let triggers = stream::select_all([received(rung).boxed(), doubtful.boxed()]);
-    let rounds = Arc::new(Rounds { worker, retries: Retries::default(), told: Told::default(), pace: Pace::default() });
+    let rounds = Arc::new(Rounds { worker, retries: Retries::default(), told, pace: Pace::default() });
     let work = Controller::for_shared_stream(main, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .reconcile_on(triggers)

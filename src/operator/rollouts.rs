@@ -105,7 +105,8 @@ pub(super) async fn run(around: Around) {
         })
     };
     let reporter = Reporter { controller: "berth.dev/deployment".into(), instance: Some(pod) };
-    let doubtful = watch::doubtful(&ledger, rollouts.clone());
+    let told = Told::default();
+    let doubtful = watch::doubtful(&ledger, told.clone(), rollouts.clone());
     let fleet = Arc::new(Fleet(Context {
         recorder: Recorder::new(writing.clone(), reporter),
         client: writing,
@@ -118,7 +119,7 @@ pub(super) async fn run(around: Around) {
         home,
         tombstones,
         ledger,
-        told: Told::default(),
+        told,
         epoch: Box::new(move || leadership.epoch()),
         clock: Box::new(|| Micros(Timestamp::now().as_microsecond())),
     }));

@@ -18,7 +18,7 @@ use tracing::{error, warn};
 
 use crate::{
     api::TenantContainer,
-    chain::{Chained, SYNCED},
+    chain::{Chained, SYNCED, Told},
     ledger::Ledger,
     tenant::{
         cache::Cache,
@@ -87,21 +87,24 @@ pub(super) fn residents(
     })
 }
 
-/// Whenever the ledger has news: every object whose status carries records, or says that some are not in their home.
-/// At the first time, and after a rewind, all of them: nobody knows then whether ledger and status agree.
+/// Whenever the ledger has news: every object whose status carries records, or says that some are not in their home, and every
+/// one of which nobody knows whether ledger and status agree. At the first time, and after a rewind, that is all of them; later
+/// it is those for which the ledger had no answer when it was asked.
 pub(super) fn doubtful<K: Chained + Send + Sync + 'static>(
     ledger: &Ledger,
+    told: Told,
     objects: Cache<K>,
 ) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
-    let (news, rewinds) = (ledger.news(), ledger.rewinds());
-    let moved = stream::unfold((news, rewinds, None), |(mut news, rewinds, before)| async move {
+    let rewinds = ledger.rewinds();
+    let moved = stream::unfold(ledger.news(), |mut news| async move {
         // An end means that the ledger never has any.
         news.changed().await.ok()?;
-        let now = Some(*rewinds.borrow());
-        Some((now != before, (news, rewinds, now)))
+        Some(((), news))
     });
-    moved.flat_map(move |all| {
-        let doubtful = objects.filter(|object| all || object.status().is_some_and(is_elsewhere::<K>));
+    moved.flat_map(move |()| {
+        let rewinds = *rewinds.borrow();
+        let doubtful =
+            objects.filter(|object| object.status().is_some_and(is_elsewhere::<K>) || told.doubts(object, rewinds));
         stream::iter(doubtful.into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>())
     })
 }
@@ -247,9 +250,21 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
     use k8s_openapi::api::core::v1::Namespace;
+    use serde_json::json;
 
     use super::*;
+    use crate::{
+        api::TenantContainer,
+        ledger::{
+            Config, Hash, Head,
+            samples::Sample,
+            simulated::{Database, Weather},
+        },
+    };
 
     fn namespace(name: &str) -> Namespace {
         let mut object = Namespace::default();
@@ -276,5 +291,54 @@ mod tests {
         assert_eq!(gone, ["goes", "never-seen"]);
         let kept: Vec<_> = cache.everything().into_iter().filter_map(|object| object.metadata.name.clone()).collect();
         assert_eq!(kept, ["stays"]);
+    }
+
+    /// The database goes, the spool takes something of `other` meanwhile, and it comes back.
+    async fn outage(database: &Database, ledger: &Ledger, other: &mut Sample) {
+        database.set(Weather::Away);
+        ledger.submit(other.step()).await.unwrap();
+        assert!(!ledger.is_up());
+        database.set(Weather::Fair);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_could_compare_with_the_ledger_is_woken_whenever_that_has_news() {
+        let (database, spool) = (Database::default(), tempfile::tempdir().unwrap());
+        let config = Config::new(None, spool.path().to_owned(), "test".to_owned());
+        let ledger = Ledger::simulated(&database, &config).await;
+        let uid = uuid::Uuid::from_u128(5);
+        let shown = Head { sequence: 1, hash: Hash::of(b"shown") };
+        let (cache, mut writer) = cache::<TenantContainer>();
+        let object = json!({
+            "metadata": {"name": "search", "namespace": "acme", "uid": uid.to_string()},
+            "spec": {"tenantOrg": "acme", "user": "alice", "serviceName": "search", "image": "engine:1", "replicas": 1,
+                "resources": {"cpu": "1", "memory": "1Gi"}, "ports": []},
+            "status": {
+                "observedGeneration": 1,
+                "ledger": {"sequence": 1, "head": shown.hash.to_string(), "pending": []},
+                "conditions": [{"type": SYNCED, "status": "True", "reason": "Database", "message": "",
+                    "lastTransitionTime": "2026-11-24T00:00:00Z"}],
+            },
+        });
+        for event in [Event::Init, Event::InitApply(serde_json::from_value(object).unwrap()), Event::InitDone] {
+            hear(event, &mut writer, &cache);
+        }
+        let (told, mut news, mut other) = (Told::default(), ledger.news(), Sample::new(99));
+        let mut woken = std::pin::pin!(doubtful(&ledger, told.clone(), cache));
+        let mut next = async |what: &str| {
+            let name = tokio::time::timeout(Duration::from_secs(30), woken.next()).await;
+            assert_eq!(name.unwrap_or_else(|_| panic!("{what}: nobody is woken")).unwrap().name, "search");
+        };
+        // Its status says that all is well, so nothing else comes back to it. The first pass gets no answer.
+        for what in ["for the first time", "once more"] {
+            outage(&database, &ledger, &mut other).await;
+            next(what).await;
+        }
+        told.shows(uid, shown, Some(*ledger.rewinds().borrow()));
+        news.borrow_and_update();
+        outage(&database, &ledger, &mut other).await;
+        tokio::time::timeout(Duration::from_secs(30), news.changed()).await.unwrap().unwrap();
+        assert!(woken.next().now_or_never().is_none(), "they were seen to agree");
+        ledger.close().await;
     }
 }

@@ -425,7 +425,7 @@ impl Pass<'_> {
         if let Some(at) = own {
             self.done.look_again = self.done.look_again.min(wait(at));
         }
-        if let Some(wait) = chain::look_again(&self.context.ledger, &shown.conditions) {
+        if let Some(wait) = chain::look_again(self.context.keeper(), tenant.chain(), &shown.conditions) {
             self.done.look_again = self.done.look_again.min(wait);
         }
         match error.or(self.unsaid) {

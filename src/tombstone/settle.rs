@@ -3,6 +3,9 @@
 //! The steps are the protocol's ([`may_remove_tombstone`], [`marked_head_repair`]); here they get what was seen.
 //! Must never: decide, or take a tombstone away that somebody has changed since it was read.
 
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
@@ -22,6 +25,10 @@ use crate::{
         },
     },
 };
+
+/// Tombstones that are looked at side by side. One by one they wait for the API server, the database and the disk in turn, some
+/// ten a second on a busy machine, and an outage can leave thousands.
+const SIDE_BY_SIDE: usize = 16;
 
 /// The most steps between a tombstone and its removal: import, mark, close, remove, and one more where something moved.
 const STEPS: usize = 6;
@@ -45,27 +52,51 @@ pub async fn settle(
     ledger: &Ledger,
     now: Micros,
 ) -> Result<usize, TombstoneError> {
-    let mut left = 0;
-    for map in all(client, namespace).await? {
-        let name = map.metadata.name.clone().unwrap_or_default();
-        let stone = match Stone::decode(&map) {
-            Ok(stone) => stone,
-            Err(error) => {
-                warn!(%error, "a tombstone cannot be read");
-                left += 1;
-                continue;
-            }
-        };
-        match bury(client, namespace, cluster, ledger, &map, &stone, now).await {
-            Ok(true) => info!(name, uid = %stone.target.uid, records = stone.records.len(), "a tombstone is settled"),
-            Ok(false) => left += 1,
-            Err(error) => {
-                warn!(name, error = &error as &dyn std::error::Error, "a tombstone stays until the next look");
-                left += 1;
-            }
+    let maps = all(client, namespace).await?;
+    let mut stones: BTreeMap<Uuid, Vec<(&ConfigMap, Stone)>> = BTreeMap::new();
+    for map in &maps {
+        match Stone::decode(map) {
+            Ok(stone) => stones.entry(stone.target.uid).or_default().push((map, stone)),
+            Err(error) => warn!(%error, "a tombstone cannot be read"),
         }
     }
-    Ok(left)
+    // Those of one object in turn: each notes its own ending.
+    let settled = stream::iter(stones.values())
+        .map(async |stones| {
+            let mut settled = 0;
+            for (map, stone) in stones {
+                settled += usize::from(is_settled(client, namespace, cluster, ledger, map, stone, now).await);
+            }
+            settled
+        })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .fold(0, async |all, some| all + some)
+        .await;
+    Ok(maps.len() - settled)
+}
+
+/// Whether nothing is left of a tombstone. What stands in the way is in the log.
+async fn is_settled(
+    client: &Client,
+    namespace: &str,
+    cluster: Uuid,
+    ledger: &Ledger,
+    map: &ConfigMap,
+    stone: &Stone,
+    now: Micros,
+) -> bool {
+    let name = map.metadata.name.as_deref().unwrap_or_default();
+    match bury(client, namespace, cluster, ledger, map, stone, now).await {
+        Ok(true) => {
+            info!(name, uid = %stone.target.uid, records = stone.records.len(), "a tombstone is settled");
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            warn!(name, error = &error as &dyn std::error::Error, "a tombstone stays until the next look");
+            false
+        }
+    }
 }
 
 /// Whether the tombstone could be removed.

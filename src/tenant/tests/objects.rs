@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::server::{Cut, Server};
 use crate::{
     api::{Quantity, TenantContainer, TenantQuota},
-    chain::Told,
+    chain::{self, Told},
     ledger::{Config, Health, Kind, Ledger, Micros, Reader, Record, samples::Sample, simulated::Database},
     lifecycle::State,
     quota::Desk,
@@ -414,6 +414,12 @@ impl World {
             let _ = self.runtime.block_on(pass);
         }
         held
+    }
+
+    /// How soon the object is looked at again for its chain's sake.
+    pub(super) fn for_its_chain(&self) -> Option<Duration> {
+        let tenant = self.tenant();
+        chain::look_again(self.operator.context.keeper(), tenant.chain(), &tenant.shown.status.conditions)
     }
 
     /// The Lease was deleted: the next term's number is lower than any before.

@@ -345,6 +345,19 @@ fn a_chain_that_is_put_right_is_no_news_of_the_service() {
 }
 
 #[test]
+fn a_chain_that_was_never_compared_with_the_ledger_is_looked_at_again_soon() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    world.settle_ledger();
+    assert_eq!(world.for_its_chain(), None, "this process has seen them agree");
+    world.start_operator_again();
+    assert_eq!(world.for_its_chain(), Some(Duration::from_secs(60)), "this one has not");
+    world.pass();
+    assert_eq!(world.for_its_chain(), None);
+}
+
+#[test]
 fn an_api_server_that_has_lost_the_whole_status_goes_on_from_the_ledger() {
     let database = Database::default();
     let mut world = World::beside(&database);
