@@ -14,7 +14,7 @@ use serde_json::Value;
 /// How soon it is looked again at first.
 const SOON: Duration = Duration::from_millis(100);
 /// And at last: after each look, a tenth of the time that has gone by.
-const LATER: Duration = Duration::from_millis(500);
+const LATER: Duration = Duration::from_secs(1);
 
 /// Why a command gave no answer.
 #[derive(thiserror::Error)]
