@@ -224,6 +224,9 @@ impl World {
         for _ in 0..3 {
             self.wait("the database has everything that the spool holds", || ledger.is_current());
             self.pass();
+            if self.is_idle() {
+                break;
+            }
             self.settle();
         }
         let context = &self.operator.context;
@@ -599,6 +602,26 @@ impl World {
             self.later(6);
         }
         self.pass();
+    }
+
+    /// The same, until two passes in a row have nothing to do: one alone may wait for a drain.
+    pub(super) fn rest(&mut self) {
+        let mut idle = 0;
+        for _ in 0..7 {
+            self.pass();
+            idle = if self.is_idle() { idle + 1 } else { 0 };
+            if idle == 2 {
+                break;
+            }
+            self.settle();
+            self.later(6);
+        }
+    }
+
+    /// Whether the last pass wrote nothing, or there is nothing to pass over.
+    fn is_idle(&self) -> bool {
+        let wrote_nothing = matches!(&self.ended, Some(Ended::Done(done)) if done.writes == 0 && done.records == 0);
+        wrote_nothing || self.server.get(OBJECT).is_none()
     }
 
     /// Another image after the other, `engine:2` first, each brought to its end.

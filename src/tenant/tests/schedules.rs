@@ -149,7 +149,7 @@ fn schedule(seed: u64, tally: &mut Tally, log: &mut String) {
     for _ in 0..3 {
         world.another_object_changes();
         world.settle_ledger();
-        world.run();
+        world.rest();
         if let Some(other) = &mut other {
             world.swap(other);
         }
