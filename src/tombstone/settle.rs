@@ -65,7 +65,8 @@ pub async fn settle(
         .map(async |stones| {
             let mut settled = 0;
             for (map, stone) in stones {
-                settled += usize::from(is_settled(client, namespace, cluster, ledger, map, stone, now).await);
+                let buried = bury(client, namespace, cluster, ledger, map, stone, now).await;
+                settled += usize::from(is_settled(stone, buried));
             }
             settled
         })
@@ -76,17 +77,9 @@ pub async fn settle(
 }
 
 /// Whether nothing is left of a tombstone. What stands in the way is in the log.
-async fn is_settled(
-    client: &Client,
-    namespace: &str,
-    cluster: Uuid,
-    ledger: &Ledger,
-    map: &ConfigMap,
-    stone: &Stone,
-    now: Micros,
-) -> bool {
-    let name = map.metadata.name.as_deref().unwrap_or_default();
-    match bury(client, namespace, cluster, ledger, map, stone, now).await {
+fn is_settled(stone: &Stone, buried: Result<bool, SettleError>) -> bool {
+    let name = stone.name();
+    match buried {
         Ok(true) => {
             info!(name, uid = %stone.target.uid, records = stone.records.len(), "a tombstone is settled");
             true

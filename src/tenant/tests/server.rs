@@ -140,16 +140,12 @@ impl Server {
 
     /// The object at a path.
     pub(super) fn get(&self, path: &str) -> Option<Value> {
-        self.kept().objects.get(path).cloned()
+        self.read(path)
     }
 
     /// What is below a collection's path.
     pub(super) fn list(&self, collection: &str) -> Vec<Value> {
-        let kept = self.kept();
-        kept.objects
-            .range(format!("{collection}/")..format!("{collection}0"))
-            .map(|(_, object)| object.clone())
-            .collect()
+        self.read_all(collection, |_| true)
     }
 
     /// The object at a path, read without a copy of it.
