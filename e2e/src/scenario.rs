@@ -249,6 +249,8 @@ pub fn uid(object: &Value) -> &str {
 fn make_namespace(name: &str, org: &str) -> Result<(), Error> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {
         "berth.dev/tenant-org": org,
+        // e2e/faults/run removes what a run that was stopped has left.
+        "berth-e2e/scenario": "",
         // Every scenario proves by the way that what Berth makes is allowed where only the restricted is.
         "pod-security.kubernetes.io/enforce": "restricted",
     }}});

@@ -20,10 +20,9 @@ const STEPS: usize = 8;
 #[derive(Debug)]
 pub(super) enum Way {
     /// The next record follows what is shown, in the home.
-    Append {
-        /// What has left the chain for that: the next record names it.
-        superseded: Option<Head>,
-    },
+    Append,
+    /// So it does, and the home's chain leaves this end by it: it is the one that says so.
+    Supersede(Head),
     /// It follows what is shown, beside what the home has: on the spool, and in the status.
     Aside,
     /// This record is in the ledger already and is to be shown instead.
@@ -40,7 +39,7 @@ pub(super) async fn resolve<K: Chained>(
     let (ledger, target) = (keeper.ledger, chain.target);
     let pending = carried::readable(target, chain.shown)?;
     let slots_left = carried::slots_left(chain.shown);
-    let (mut superseded, mut brought, mut end) = (None, false, None);
+    let (mut brought, mut end) = (false, None);
     for _ in 0..STEPS {
         let compared = ledger.compare(target, chain.head, &pending).await?;
         end = compared.end.as_ref().map(Record::head);
@@ -64,7 +63,7 @@ pub(super) async fn resolve<K: Chained>(
             step = next_step(&view);
         }
         match step {
-            Step::Append => return Ok(Way::Append { superseded }),
+            Step::Append => return Ok(Way::Append),
             Step::AppendToSpool if is_lost(ledger, &view).await => {
                 let lost = record::lost(chain).seal(seal, chain.head);
                 if ledger.bring(target, std::slice::from_ref(&lost)).await? {
@@ -106,11 +105,12 @@ pub(super) async fn resolve<K: Chained>(
             }
             Step::HeadFollowsStatus { from, to } => {
                 let (from, to) = (from.as_ref().map(head), head(&to));
-                // A head that was only behind has lost nothing.
-                let apart = ledger.ending(target, to).await?;
-                let apart = apart.is_some_and(|ending| ending.descent == Descent::Apart);
-                if ledger.follow(target, from, to).await? == Some(true) {
-                    superseded = from.filter(|_| apart);
+                match (from, ledger.ending(target, to).await?) {
+                    (Some(from), Some(ending)) if ending.descent == Descent::Apart => return Ok(Way::Supersede(from)),
+                    // A head that was only behind has lost nothing.
+                    (_, Some(_)) => drop(ledger.follow(target, from, to).await?),
+                    // Whether it leaves anything cannot be said now: it stays.
+                    (_, None) => {}
                 }
             }
             // Asked again with a fresh read: there is no other answer to that.

@@ -48,7 +48,7 @@ impl Entered {
 pub async fn keep<K: Chained>(
     keeper: Keeper<'_>,
     chain: Chain<'_>,
-    mut draft: Draft,
+    draft: Draft,
     seal: Seal,
     present: impl Fn(Option<State>, Head) -> Snapshot,
 ) -> Result<Entered, ChainError> {
@@ -57,8 +57,9 @@ pub async fn keep<K: Chained>(
     if slots_left == 0 && !ledger.is_up() {
         return Err(disagree::full(target).into());
     }
-    let mut aside = false;
+    let (mut aside, mut naming) = (false, None);
     for _ in 0..MAX_WAYS {
+        let draft = naming.as_ref().unwrap_or(&draft);
         let state = draft.to.or(chain.state);
         let record = draft.clone().seal(seal, chain.head);
         let snapshot = present(state, record.head());
@@ -81,9 +82,9 @@ pub async fn keep<K: Chained>(
                     Way::Show(record) => {
                         return Ok(Entered::before(*record, 0));
                     }
-                    Way::Append { superseded: Some(head) } => draft = record::superseded(chain, head),
-                    Way::Append { superseded: None } => {}
-                    Way::Aside => aside = true,
+                    Way::Append => naming = None,
+                    Way::Supersede(head) => naming = Some(record::superseded(chain, head)),
+                    Way::Aside => (aside, naming) = (true, None),
                 }
                 continue;
             }
@@ -145,17 +146,17 @@ pub async fn agree<K: Chained>(
     let now = |head| present(chain.state, head);
     match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await {
         Ok(Way::Show(record)) => Ok(Agreed::Show(Box::new(Entered::before(*record, 0)))),
-        Ok(Way::Append { superseded: Some(head) }) => {
+        Ok(Way::Supersede(head)) => {
             let record = record::superseded(chain, head).seal(seal, chain.head);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(now(record.head())) };
             Ok(match keeper.ledger.submit(entry).await {
                 Ok(Outcome::Durable(_)) => Agreed::Show(Box::new(Entered::before(record, 1))),
-                // The chain is right without it; whoever disagrees next names what it finds.
+                // The home's chain is where it was; whoever disagrees next names it.
                 Ok(Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. }) => Agreed::Unsaid { entries: 1 },
                 Err(error) => Agreed::Not(error),
             })
         }
-        Ok(Way::Append { superseded: None }) => {
+        Ok(Way::Append) => {
             keeper.told.agreed(chain.target.uid, rewinds, chain.head.sequence);
             Ok(Agreed::Seen)
         }

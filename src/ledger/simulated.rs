@@ -60,8 +60,10 @@ struct Tables {
 struct Kept {
     tables: Tables,
     weather: Weather,
-    /// The answers of so many writes are lost, after they were carried out.
-    lost_answers: u32,
+    /// After so many more writes, the answers of so many are lost, after they were carried out.
+    lost_answers: (u32, u32),
+    /// After so many more calls, one does not arrive.
+    lost_call: Option<u32>,
     backup: Option<Tables>,
     /// It was restored, and nobody has noticed yet.
     restored: bool,
@@ -83,7 +85,8 @@ impl Default for Database {
             kept: Arc::new(Mutex::new(Kept {
                 tables: Tables::default(),
                 weather: Weather::Fair,
-                lost_answers: 0,
+                lost_answers: (0, 0),
+                lost_call: None,
                 backup: None,
                 restored: false,
             })),
@@ -115,7 +118,17 @@ impl Database {
 
     /// The answers to the next writes are lost.
     pub(crate) fn lose_answers(&self, writes: u32) {
-        self.kept().lost_answers = writes;
+        self.kept().lost_answers = (0, writes);
+    }
+
+    /// The answer to one write is lost, and those to so many before it arrive.
+    pub(crate) fn lose_answer(&self, after: u32) {
+        self.kept().lost_answers = (after, 1);
+    }
+
+    /// One call does not arrive, and so many before it do.
+    pub(crate) fn lose_call(&self, after: u32) {
+        self.kept().lost_call = Some(after);
     }
 
     /// Remembers all there is.
@@ -172,6 +185,11 @@ impl Database {
         self.kept().tables.records.values().cloned().collect()
     }
 
+    /// Where the only chain there is ends.
+    pub(crate) fn head_of_the_only_chain(&self) -> Head {
+        self.kept().tables.heads.values().next().map_or(Head::GENESIS, |row| row.head)
+    }
+
     /// The hashes on the line of the only chain there is, from its beginning to its head.
     pub(crate) fn line(&self) -> Vec<String> {
         let kept = self.kept();
@@ -209,7 +227,15 @@ impl Database {
 
     /// Whether it takes a call; waits for ever where it is silent.
     async fn answers(&self) -> Result<(), LedgerError> {
-        let weather = self.kept().weather;
+        let (weather, lost) = {
+            let mut kept = self.kept();
+            let lost = kept.lost_call == Some(0);
+            kept.lost_call = kept.lost_call.and_then(|after| after.checked_sub(1));
+            (kept.weather, lost)
+        };
+        if lost {
+            return Err(LedgerError::TimedOut { doing: "answering a test", seconds: 0 });
+        }
         if let Standing::Down(error) = &*self.standing.borrow() {
             return Err(error.clone());
         }
@@ -241,8 +267,11 @@ impl Database {
     /// After a write was carried out.
     fn answer<T>(&self, answer: T) -> Result<T, LedgerError> {
         let mut kept = self.kept();
-        if kept.lost_answers > 0 {
-            kept.lost_answers -= 1;
+        let (after, writes) = &mut kept.lost_answers;
+        if *after > 0 {
+            *after -= 1;
+        } else if *writes > 0 {
+            *writes -= 1;
             // The connection is gone, and the next one works: whoever waits for standing is told of both.
             return Err(LedgerError::TimedOut { doing: "answering a test", seconds: 0 });
         }
@@ -465,7 +494,9 @@ impl Tables {
         if head == record.head() {
             return Outcome::Durable(Backend::Database);
         }
-        if record.follows(head) {
+        let shown = Head { sequence: envelope.seq - 1, hash: envelope.prev };
+        let leaves = record.supersedes() == Some(head) && self.get(chain, shown).is_some();
+        if record.follows(head) || leaves {
             self.add(record);
             return Outcome::Durable(Backend::Database);
         }
@@ -479,7 +510,6 @@ impl Tables {
         if self.get(chain, record.head()).is_some() {
             return Outcome::Durable(Backend::Database);
         }
-        let shown = Head { sequence: envelope.seq - 1, hash: envelope.prev };
         let shown_is_ancestor = head.sequence >= envelope.seq && self.line(chain, head, shown) == Line::PassesShown;
         Outcome::Elsewhere { head, shown_is_ancestor }
     }

@@ -317,19 +317,60 @@ fn an_api_server_restored_to_an_older_state_keeps_both_branches(#[case] begins_a
     world.verify_database(&database, "restored");
 }
 
-#[test]
-fn a_chain_that_is_put_right_is_no_news_of_the_service() {
-    let database = Database::default();
-    let mut world = World::beside(&database);
+/// The database has that it runs, the operator ended before that was shown, and another record says so on the status.
+fn with_a_loser_at_the_head(database: &Database) -> World {
+    let mut world = World::beside(database);
     world.pass();
     world.settle();
-    // The database has that it runs, and the operator ends before that is shown.
     world.server.cut_after(0, Cut::Before);
     world.pass();
     database.set(Weather::Away);
     world.run();
+    assert_eq!(condition(&world.object(), "Ready").0, "True");
+    world
+}
+
+/// What happens while the chain is put right, at each of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    Call,
+    Answer,
+}
+
+#[rstest]
+fn what_leaves_the_chain_is_named_whatever_gets_lost_meanwhile(
+    #[values(Lost::Call, Lost::Answer)] lost: Lost,
+    #[values(false, true)] begins_anew: bool,
+) {
+    for after in 0..24 {
+        let database = Database::default();
+        let mut world = with_a_loser_at_the_head(&database);
+        let loser = database.head_of_the_only_chain();
+        database.set(Weather::Fair);
+        match lost {
+            Lost::Call => database.lose_call(after),
+            Lost::Answer => database.lose_answer(after),
+        }
+        world.wait_for_replay();
+        world.pass();
+        if begins_anew {
+            world.start_operator_again();
+        }
+        world.settle_ledger();
+        world.run();
+        let named: Vec<_> = database.records().iter().filter_map(Record::supersedes).collect();
+        assert!(named.contains(&loser), "{lost:?} {after}: {loser:?} is not among {named:?}");
+        assert_eq!(world.object()["status"]["ledger"]["pending"], json!([]), "{lost:?} {after}");
+        world.verify_database(&database, &format!("{lost:?} {after}"));
+        world.verify_shown(&database);
+    }
+}
+
+#[test]
+fn a_chain_that_is_put_right_is_no_news_of_the_service() {
+    let database = Database::default();
+    let mut world = with_a_loser_at_the_head(&database);
     let running = world.object();
-    assert_eq!(condition(&running, "Ready").0, "True");
     let shown = world.server.shown().len();
     database.set(Weather::Fair);
     world.settle_ledger();
