@@ -156,7 +156,7 @@ impl Spool {
     /// would forget what is still to be replayed. A disk that refuses this holds nobody up.
     async fn rewind_is_noted(&self) {
         let shared = &self.inner.shared;
-        if shared.written.load(Ordering::Acquire) > self.progress().acknowledged {
+        if shared.may_be_noted.load(Ordering::Acquire) > self.progress().acknowledged {
             let (reply, noted) = oneshot::channel();
             if self.inner.jobs.send(Job::Persist(reply)).await.is_ok() {
                 let _ = noted.await;

@@ -18,8 +18,8 @@ pub(super) struct Shared {
     pub(super) standing: Standing,
     /// Whether this process uses the journal beside a database.
     pub(super) beside: AtomicBool,
-    /// What the file `_acknowledged` says.
-    pub(super) written: AtomicU64,
+    /// The most that the file `_acknowledged` may say.
+    pub(super) may_be_noted: AtomicU64,
     pub(super) later: Later,
     /// How often the database was found to have lost something.
     pub(super) age: AtomicU64,
@@ -45,12 +45,20 @@ impl Shared {
             poison: Mutex::default(),
             standing,
             beside: AtomicBool::new(false),
-            written: AtomicU64::new(written.unwrap_or(0)),
+            may_be_noted: AtomicU64::new(written.unwrap_or(0)),
             later: Later::default(),
             age: AtomicU64::new(0),
             nudge: Notify::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// What is acknowledged, which the file may say from here on. Whoever says afterwards that the database has lost it,
+    /// waits until the file says so too; who said it before, has been heard.
+    pub(super) fn about_to_note(&self) -> u64 {
+        let standing = self.standing.borrow();
+        self.may_be_noted.fetch_max(standing.acknowledged, Ordering::AcqRel);
+        standing.acknowledged
     }
 
     pub(super) fn poisoned(&self) -> Option<LedgerError> {

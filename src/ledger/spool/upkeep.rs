@@ -78,12 +78,15 @@ impl Writer {
             return;
         }
         self.wrote_at = Some(Instant::now());
+        let acknowledged = self.shared.about_to_note();
         match progress::write(&*self.disk, &self.dir, acknowledged) {
             Ok(()) => {
                 self.written = Some(acknowledged);
-                self.shared.written.store(acknowledged, Ordering::Release);
+                self.shared.may_be_noted.store(acknowledged, Ordering::Release);
             }
             Err(error) => {
+                // It may have got its name all the same.
+                self.written = None;
                 tracing::warn!(error = error.explain(), "what the database has of the spool is not noted");
             }
         }

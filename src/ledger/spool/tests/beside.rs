@@ -1,5 +1,14 @@
 //! The spool beside a database: outages, tail, marks, replay.
 
+use std::{
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
+
 use super::*;
 
 fn mark(sample: &Sample, epoch: u64) -> ShownMark {
@@ -219,6 +228,67 @@ async fn a_database_that_lost_something_gets_everything_again_also_after_a_crash
     let stretch = spool.after(spool.progress().acknowledged, 100).await.unwrap();
     assert_eq!((stretch.entries.len(), stretch.up_to), (10, 10));
     assert_eq!(progress::read(dir.path()).unwrap(), Some(0), "noted before the database gets anything");
+    spool.close().await.unwrap();
+}
+
+/// Stops behind the next rename to `_acknowledged`, says so, and goes on when it is told to.
+struct Held {
+    disk: Os,
+    next: AtomicBool,
+    reached: mpsc::Sender<()>,
+    go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Disk for Held {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Append>> {
+        self.disk.create(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)?;
+        if to.ends_with(scan::ACKNOWLEDGED) && self.next.swap(false, Ordering::AcqRel) {
+            let _ = self.reached.send(());
+            let _ = self.go_on.lock().unwrap().recv();
+        }
+        Ok(())
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.make_dir(path)
+    }
+}
+
+#[tokio::test]
+async fn a_rewind_that_comes_while_the_opposite_is_noted_waits_for_that() {
+    let dir = dir();
+    let ((reached, has_reached), (may, go_on)) = (mpsc::channel(), mpsc::channel());
+    let disk = Arc::new(Held { disk: Os::default(), next: AtomicBool::new(false), reached, go_on: Mutex::new(go_on) });
+    let spool =
+        Spool::open_on(Arc::clone(&disk) as _, Arc::default(), dir.path(), "berth-0", Limits::default()).unwrap();
+    let mut sample = Sample::new(1);
+    for _ in 0..10 {
+        spool.keep(sample.step()).await.unwrap();
+    }
+    disk.next.store(true, Ordering::Release);
+    spool.acknowledge(10);
+    has_reached.recv().unwrap();
+    assert_eq!(
+        progress::read(dir.path()).unwrap(),
+        Some(10),
+        "the file has its name, and its writer does not know yet"
+    );
+    spool.rewind();
+    let mut after = Box::pin(spool.after(0, 100));
+    // It gets nothing until the file says that it is still to be replayed; how long that is looked at does not matter.
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut after).await;
+    assert!(early.is_err(), "a crash now would forget that they are still to be replayed");
+    may.send(()).unwrap();
+    assert_eq!(after.await.unwrap().entries.len(), 10);
+    assert_eq!(progress::read(dir.path()).unwrap(), Some(0));
     spool.close().await.unwrap();
 }
 
