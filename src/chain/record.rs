@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Chain;
 use crate::{
-    ledger::{Actor, Draft, Head, Kind, Record},
+    ledger::{Actor, Draft, Head, Kind, Record, SUPERSEDED},
     lifecycle::State,
 };
 
