@@ -20,9 +20,10 @@ const STEPS: usize = 8;
 #[derive(Debug)]
 pub(super) enum Way {
     /// The next record follows what is shown, in the home.
-    Append,
-    /// So it does, and the home's chain leaves this end by it: it is the one that says so.
-    Supersede(Head),
+    Append {
+        /// What has left the chain for that: the next record names it.
+        superseded: Option<Head>,
+    },
     /// It follows what is shown, beside what the home has: on the spool, and in the status.
     Aside,
     /// This record is in the ledger already and is to be shown instead.
@@ -39,7 +40,7 @@ pub(super) async fn resolve<K: Chained>(
     let (ledger, target) = (keeper.ledger, chain.target);
     let pending = carried::readable(target, chain.shown)?;
     let slots_left = carried::slots_left(chain.shown);
-    let (mut brought, mut end) = (false, None);
+    let (mut superseded, mut brought, mut end) = (None, false, None);
     for _ in 0..STEPS {
         let compared = ledger.compare(target, chain.head, &pending).await?;
         end = compared.end.as_ref().map(Record::head);
@@ -63,7 +64,7 @@ pub(super) async fn resolve<K: Chained>(
             step = next_step(&view);
         }
         match step {
-            Step::Append => return Ok(Way::Append),
+            Step::Append => return Ok(Way::Append { superseded }),
             Step::AppendToSpool if is_lost(ledger, &view).await => {
                 let lost = record::lost(chain).seal(seal, chain.head);
                 if ledger.bring(target, std::slice::from_ref(&lost)).await? {
@@ -105,12 +106,15 @@ pub(super) async fn resolve<K: Chained>(
             }
             Step::HeadFollowsStatus { from, to } => {
                 let (from, to) = (from.as_ref().map(head), head(&to));
-                match (from, ledger.ending(target, to).await?) {
-                    (Some(from), Some(ending)) if ending.descent == Descent::Apart => return Ok(Way::Supersede(from)),
-                    // A head that was only behind has lost nothing.
-                    (_, Some(_)) => drop(ledger.follow(target, from, to).await?),
-                    // Whether it leaves anything cannot be said now: it stays.
-                    (_, None) => {}
+                let Some(ending) = ledger.ending(target, to).await? else {
+                    // What it would leave is named by whoever can tell: until then it stays.
+                    return if slots_left == 0 { Err(full(target).into()) } else { Ok(Way::Aside) };
+                };
+                // A head that was only behind has lost nothing, and over a gap nobody can say.
+                let apart = ending.descent == Descent::Apart && !ending.gap;
+                // A lost answer may be a yes: where it was a no, this is asked once more.
+                if ledger.follow(target, from, to).await? != Some(false) {
+                    superseded = from.filter(|_| apart);
                 }
             }
             // Asked again with a fresh read: there is no other answer to that.

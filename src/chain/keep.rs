@@ -48,7 +48,7 @@ impl Entered {
 pub async fn keep<K: Chained>(
     keeper: Keeper<'_>,
     chain: Chain<'_>,
-    draft: Draft,
+    mut draft: Draft,
     seal: Seal,
     present: impl Fn(Option<State>, Head) -> Snapshot,
 ) -> Result<Entered, ChainError> {
@@ -57,9 +57,8 @@ pub async fn keep<K: Chained>(
     if slots_left == 0 && !ledger.is_up() {
         return Err(disagree::full(target).into());
     }
-    let (mut aside, mut naming) = (false, None);
+    let mut aside = false;
     for _ in 0..MAX_WAYS {
-        let draft = naming.as_ref().unwrap_or(&draft);
         let state = draft.to.or(chain.state);
         let record = draft.clone().seal(seal, chain.head);
         let snapshot = present(state, record.head());
@@ -82,9 +81,9 @@ pub async fn keep<K: Chained>(
                     Way::Show(record) => {
                         return Ok(Entered::before(*record, 0));
                     }
-                    Way::Append => naming = None,
-                    Way::Supersede(head) => naming = Some(record::superseded(chain, head)),
-                    Way::Aside => (aside, naming) = (true, None),
+                    Way::Append { superseded: Some(head) } => draft = record::superseded(chain, head),
+                    Way::Append { superseded: None } => {}
+                    Way::Aside => aside = true,
                 }
                 continue;
             }
@@ -146,17 +145,17 @@ pub async fn agree<K: Chained>(
     let now = |head| present(chain.state, head);
     match Box::pin(disagree::resolve::<K>(keeper, chain, seal, now)).await {
         Ok(Way::Show(record)) => Ok(Agreed::Show(Box::new(Entered::before(*record, 0)))),
-        Ok(Way::Supersede(head)) => {
+        Ok(Way::Append { superseded: Some(head) }) => {
             let record = record::superseded(chain, head).seal(seal, chain.head);
             let entry = Entry::Chained { record: record.clone(), snapshot: Box::new(now(record.head())) };
             Ok(match keeper.ledger.submit(entry).await {
                 Ok(Outcome::Durable(_)) => Agreed::Show(Box::new(Entered::before(record, 1))),
-                // The home's chain is where it was; whoever disagrees next names it.
+                // The chain is right without it; whoever disagrees next names what it finds.
                 Ok(Outcome::Away(_) | Outcome::Adopt(_) | Outcome::Elsewhere { .. }) => Agreed::Unsaid { entries: 1 },
                 Err(error) => Agreed::Not(error),
             })
         }
-        Ok(Way::Append) => {
+        Ok(Way::Append { superseded: None }) => {
             keeper.told.agreed(chain.target.uid, rewinds, chain.head.sequence);
             Ok(Agreed::Seen)
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Chain;
 use crate::{
-    ledger::{Actor, Draft, Head, Kind, Record, SUPERSEDED},
+    ledger::{Actor, Draft, Head, Kind, Record},
     lifecycle::State,
 };
 
@@ -60,10 +60,10 @@ pub(super) fn api_rewound(chain: Chain<'_>, end: &Record) -> Draft {
     resolution(chain, API_REWOUND, end.envelope().to, json!({MESSAGE: message, MADE_ON: chain.head}))
 }
 
-/// The record that names what leaves the chain, because another record was shown in its place (rules 1 and 3).
+/// The record that names what has left the chain, because another record was shown in its place (rule 1).
 pub(super) fn superseded(chain: Chain<'_>, head: Head) -> Draft {
     let message = format!("record {} ({}) was never shown; the chain goes on without it", head.sequence, head.hash);
-    resolution(chain, "Superseded", chain.state, json!({MESSAGE: message, SUPERSEDED: head}))
+    resolution(chain, "Superseded", chain.state, json!({MESSAGE: message, "superseded": head}))
 }
 
 /// The record that stands where something was that no home has any more (rule 6).

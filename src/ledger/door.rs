@@ -251,12 +251,13 @@ impl Ledger {
             Home::Spool(spool) => {
                 let facts = spool.facts(target.cluster, target.uid, terminal, vec![]).await?;
                 let noted = spool.mark_of(target.cluster, target.uid).filter(|mark| mark.terminal == terminal);
-                let follows = facts.head.as_ref().is_some_and(|head| head.line == Line::PassesShown);
+                let line = facts.head.as_ref().map(|head| head.line);
                 Ok(Some(Ending {
                     head: facts.head.map(|head| head.head),
                     closed_epoch: noted.map(|mark| mark.epoch),
                     stored: facts.shown_stored,
-                    descent: if follows { Descent::HeadFollows } else { Descent::Apart },
+                    descent: if line == Some(Line::PassesShown) { Descent::HeadFollows } else { Descent::Apart },
+                    gap: line == Some(Line::Gap),
                 }))
             }
         }

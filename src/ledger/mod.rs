@@ -37,8 +37,7 @@ pub use error::{Cause, LedgerError};
 pub use hash::{Hash, NotAHash};
 pub use reader::{Reader, Reading, Rows, Shown, Verified};
 pub use record::{
-    Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, SUPERSEDED,
-    Seal, VERSION,
+    Actor, Draft, Envelope, Head, Kind, MAX_ACTOR, MAX_DETAILS, MAX_REASON, Micros, Record, RecordError, Seal, VERSION,
 };
 pub use replay::{Pace, Replayed, once as replay_once};
 pub use rollout::{Counts, Part, Rollout, Scope};

@@ -212,9 +212,6 @@ pub struct Seal {
 /// The most bytes of canonical details; larger ones are replaced by a note of their size and digest.
 pub const MAX_DETAILS: usize = 16 * 1024;
 
-/// The detail of a `resolution` that says which end its chain left ([`Record::supersedes`]).
-pub const SUPERSEDED: &str = "superseded";
-
 /// A sealed record: made once, and resent byte for byte ever after.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -362,16 +359,6 @@ impl Record {
     /// Whether this record attaches right behind `head`.
     pub fn follows(&self, head: Head) -> bool {
         self.envelope.seq == head.sequence + 1 && self.envelope.prev == head.hash
-    }
-
-    /// The end that this record names as left, because another record was shown in its place (rule 3). A home that takes this
-    /// one takes its chain off that end by it.
-    pub fn supersedes(&self) -> Option<Head> {
-        if self.envelope.kind != Kind::Resolution {
-            return None;
-        }
-        let details: Value = serde_json::from_str(self.details()?).ok()?;
-        serde_json::from_value(details.get(SUPERSEDED)?.clone()).ok()
     }
 }
 

@@ -146,6 +146,15 @@ impl Database {
         }
     }
 
+    /// As after a rewind that is half repaired: the only chain there is ends at `sequence`, and lacks the record behind that.
+    pub(crate) fn repair_by_halves(&self, sequence: u64) {
+        let mut kept = self.kept();
+        let tables = &mut kept.tables;
+        tables.records.retain(|(_, of, _), _| *of != sequence + 1);
+        let end = tables.records.values().find(|record| record.envelope().seq == sequence).cloned();
+        end.into_iter().for_each(|end| tables.add(end));
+    }
+
     /// What its records prove.
     pub(crate) fn verify(&self) -> Report {
         let mut verifier = Verifier::new(self.heads());
@@ -393,16 +402,17 @@ impl Database {
         let kept = self.kept();
         let (tables, chain) = (&kept.tables, (cluster, uid));
         let row = tables.heads.get(&chain).copied();
-        let descent = match row {
-            Some(row) if tables.line(chain, row.head, terminal) == Line::PassesShown => Descent::HeadFollows,
-            Some(row) if tables.line(chain, terminal, row.head) == Line::PassesShown => Descent::HeadPrecedes,
-            None => Descent::HeadPrecedes,
-            Some(_) => Descent::Apart,
+        let lines = row.map(|row| (tables.line(chain, row.head, terminal), tables.line(chain, terminal, row.head)));
+        let (descent, gap) = match lines {
+            Some((Line::PassesShown, _)) => (Descent::HeadFollows, false),
+            None | Some((_, Line::PassesShown)) => (Descent::HeadPrecedes, false),
+            Some((back, on)) => (Descent::Apart, back == Line::Gap || on == Line::Gap),
         };
         Ok(Ending {
             head: row.map(|row| row.head),
             closed_epoch: row.and_then(|row| row.closed),
             descent,
+            gap,
             stored: tables.get(chain, terminal).is_some(),
         })
     }
@@ -494,9 +504,7 @@ impl Tables {
         if head == record.head() {
             return Outcome::Durable(Backend::Database);
         }
-        let shown = Head { sequence: envelope.seq - 1, hash: envelope.prev };
-        let leaves = record.supersedes() == Some(head) && self.get(chain, shown).is_some();
-        if record.follows(head) || leaves {
+        if record.follows(head) {
             self.add(record);
             return Outcome::Durable(Backend::Database);
         }
@@ -510,6 +518,7 @@ impl Tables {
         if self.get(chain, record.head()).is_some() {
             return Outcome::Durable(Backend::Database);
         }
+        let shown = Head { sequence: envelope.seq - 1, hash: envelope.prev };
         let shown_is_ancestor = head.sequence >= envelope.seq && self.line(chain, head, shown) == Line::PassesShown;
         Outcome::Elsewhere { head, shown_is_ancestor }
     }

@@ -2,7 +2,7 @@
 
 use berth::{
     ledger::{
-        Actor, Backend, Draft, Entry, Head, Kind, Outcome, Record, SUPERSEDED, Seal,
+        Actor, Draft, Entry, Head, Kind, Record, Seal,
         postgres::{Facts, Home, StoredSpool},
         protocol::{self, Descent, Line, Link, Relation, relate},
     },
@@ -167,61 +167,6 @@ async fn heads_move_only_from_where_they_are_said_to_be_and_to_what_is_stored() 
 }
 
 #[tokio::test]
-async fn the_record_that_names_what_is_left_takes_the_chain_off_it() {
-    let (database, home) = home().await;
-    let mut object = Object::new("db");
-    let before = object.clone();
-    let left = life(&home, &mut object, &[State::Pending, State::Running, State::Paused]).await[2].head();
-    let mut shown = before.clone();
-    shown.follow(&before.record(State::Pending, now()));
-    let naming = |over: &Object, left: Head| {
-        let draft = Draft {
-            kind: Kind::Resolution,
-            uid: over.uid,
-            from: over.state,
-            to: over.state,
-            reason: "Superseded".to_owned(),
-            actor: Actor::Berth("ledger".to_owned()),
-            generation: 1,
-            operation: None,
-            details: json!({SUPERSEDED: left}),
-        };
-        draft.seal(Seal { cluster: CLUSTER, epoch: 2, at: now() }, over.head)
-    };
-    // On what is not stored: a head goes nowhere from which its line does not lead back.
-    let outcome = home.submit(shown.entry(&naming(&shown, left))).await.unwrap();
-    assert!(matches!(outcome, Outcome::Elsewhere { head, .. } if head == left), "{outcome:?}");
-    let mut shown = before.clone();
-    let pending = before.record(State::Pending, now());
-    shown.follow(&pending);
-    home.import(vec![before.entry(&pending)]).await.unwrap();
-    // The chain ends elsewhere than it says.
-    let stale = naming(&shown, pending.head());
-    let outcome = home.submit(shown.entry(&stale)).await.unwrap();
-    assert!(matches!(outcome, Outcome::Elsewhere { head, .. } if head == left), "{outcome:?}");
-    // What comes late says what was left then.
-    let record = naming(&shown, left);
-    home.import(vec![shown.entry(&record)]).await.unwrap();
-    assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, left);
-
-    assert!(home.close_head(CLUSTER, object.uid, left, 5).await.unwrap());
-    let record = naming(&shown, left);
-    let entry = shown.entry(&record);
-    for _ in 0..2 {
-        assert_eq!(home.submit(entry.clone()).await.unwrap(), Outcome::Durable(Backend::Database));
-        assert_eq!(home.head(CLUSTER, object.uid).await.unwrap().unwrap().head, record.head());
-    }
-    assert_eq!(home.ending(CLUSTER, object.uid, record.head()).await.unwrap().closed_epoch, None);
-    // The present that was written on the other branch, further on, is not in the way.
-    let present = "SELECT sequence FROM berth.tenant_containers WHERE status = 'pending'";
-    assert_eq!(database.number(present).await, 2);
-    shown.follow(&record);
-    home.submit(shown.step(State::Running)).await.unwrap();
-    let present = "SELECT sequence FROM berth.tenant_containers WHERE status = 'running'";
-    assert_eq!(database.number(present).await, 3);
-}
-
-#[tokio::test]
 async fn a_closed_head_is_opened_by_whatever_moves_it() {
     let (_database, home) = home().await;
     let mut object = Object::new("db");
@@ -257,11 +202,12 @@ async fn an_ending_tells_who_descends_from_whom() {
     assert_eq!(ending(records[1].head()).await.descent, Descent::HeadFollows);
     let stray = before.record(State::Pending, now());
     let unknown = ending(stray.head()).await;
-    assert_eq!((unknown.stored, unknown.descent), (false, Descent::Apart));
+    assert_eq!((unknown.stored, unknown.descent, unknown.gap), (false, Descent::Apart, false));
     assert!(home.put_head(CLUSTER, uid, Some(object.head), records[0].head(), 1).await.unwrap());
     assert_eq!(ending(object.head).await.descent, Descent::HeadPrecedes);
     database.execute("DELETE FROM berth.container_status_history WHERE sequence = 2").await;
-    assert_eq!(ending(object.head).await.descent, Descent::Apart, "a gap hides it");
+    let hidden = ending(object.head).await;
+    assert_eq!((hidden.descent, hidden.gap), (Descent::Apart, true), "a gap hides it");
     database.execute("DELETE FROM berth.ledger_heads").await;
     let none = ending(object.head).await;
     assert_eq!((none.head, none.stored, none.descent), (None, true, Descent::Apart));

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{
     bounds::bounded,
     failure::Failure,
-    heads::{self, Advanced, HeadRow, Key, Link, Reach, Standing},
+    heads::{self, Advanced, HeadRow, Link, Reach, Standing},
     history,
     operations::{self, Account, Operation, Taken},
     present, usage,
@@ -114,9 +114,6 @@ pub(super) async fn commit(
         let taken = operations::insert(&mut transaction, &parts.operations).await?;
         let samples = usage::insert(&mut transaction, &parts.samples).await?;
         if mode == Mode::Live {
-            for chain in branched(items, &standings) {
-                present::change_branch(&mut transaction, chain).await?;
-            }
             present::upsert(&mut transaction, &counting(items, &passed(&standings))).await?;
         }
         added.extend_from_slice(&taken.added);
@@ -214,7 +211,7 @@ impl<'a> Parts<'a> {
     }
 
     fn links(&self) -> Vec<Link> {
-        self.chained.iter().map(|(record, _)| Link::appended(record)).collect()
+        self.chained.iter().map(|(record, _)| Link::of(record)).collect()
     }
 
     fn next(&self, standings: &HashMap<Hash, Standing>) -> Vec<(&'a Record, &'a Target)> {
@@ -252,22 +249,6 @@ fn counting<'a>(items: &'a [Item], passed: &HashSet<Hash>) -> Vec<&'a Snapshot> 
             Entry::Operation { .. } | Entry::Carried { .. } | Entry::Usage(_) => None,
         })
         .collect()
-}
-
-/// The chains that left an end for what was shown in its place: its present may be in the way of the one that comes. Where that
-/// was refused already, it stays.
-fn branched(items: &[Item], standings: &HashMap<Hash, Standing>) -> Vec<Key> {
-    let mut chains: Vec<Key> = items
-        .iter()
-        .filter_map(|item| match &item.entry {
-            Entry::Chained { record, snapshot: _ } if !item.bare => Some(record),
-            _ => None,
-        })
-        .filter(|record| record.supersedes().is_some() && standings.get(&record.hash()) == Some(&Standing::Next))
-        .map(heads::key)
-        .collect();
-    chains.sort_unstable();
-    chains
 }
 
 fn verdict(entry: &Entry, standings: &HashMap<Hash, Standing>, taken: &Taken) -> Verdict {

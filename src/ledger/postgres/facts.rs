@@ -67,6 +67,8 @@ pub struct Ending {
     pub stored: bool,
     /// Which of them follows the other.
     pub descent: Descent,
+    /// Whether a record on the way between them is missing: then it cannot be told whether they are apart.
+    pub gap: bool,
 }
 
 /// Everything in one snapshot.
@@ -136,16 +138,20 @@ pub(super) async fn ending(db: &DatabaseConnection, chain: Key, terminal: Head) 
     })
     .await?;
     let row = row.map(HeadsRow::try_from).transpose()?;
-    let descent = match row.map(|row| row.known.head) {
-        Some(head) if links.line(head, terminal) == Line::PassesShown => Descent::HeadFollows,
-        Some(head) if links.line(terminal, head) == Line::PassesShown => Descent::HeadPrecedes,
-        Some(_) | None => Descent::Apart,
+    let (descent, gap) = match row.map(|row| row.known.head) {
+        Some(head) => match (links.line(head, terminal), links.line(terminal, head)) {
+            (Line::PassesShown, _) => (Descent::HeadFollows, false),
+            (_, Line::PassesShown) => (Descent::HeadPrecedes, false),
+            (back, on) => (Descent::Apart, back == Line::Gap || on == Line::Gap),
+        },
+        None => (Descent::Apart, false),
     };
     Ok(Ending {
         head: row.map(|row| row.known.head),
         closed_epoch: row.and_then(|row| row.closed_epoch),
         stored: links.has(terminal),
         descent,
+        gap,
     })
 }
 

@@ -3,10 +3,7 @@
 //! Owns: who may add the next record of a chain. Must never: touch a row out of key order, for two leaders may write at
 //! once and must not wait for each other in a circle.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -67,7 +64,7 @@ pub(super) fn judge(link: &Link, head: Option<HeadRow>) -> Standing {
     let HeadRow { head, prev, at: _, closed: _ } = link.row;
     if row.head.hash == head.hash {
         Standing::Last
-    } else if link.follows(row.head) || link.leaves == Some(row.head) || broken::is(Variant::HeadMovedWithoutCompare) {
+    } else if link.follows(row.head) || broken::is(Variant::HeadMovedWithoutCompare) {
         Standing::Next
     } else if row.head.sequence == head.sequence && row.prev == prev {
         Standing::Sibling(row)
@@ -93,27 +90,19 @@ pub(super) struct Link {
     pub(super) row: HeadRow,
     pub(super) epoch: u64,
     pub(super) state: Option<State>,
-    /// The end that it takes its chain off, if its own predecessor is stored (rule 3).
-    pub(super) leaves: Option<Head>,
 }
 
 impl Link {
     /// For [`catch_up`], which asks for no more of it.
     pub(super) fn at(chain: Key, head: Head) -> Self {
         let row = HeadRow { head, prev: Hash::GENESIS, at: Micros(0), closed: false };
-        Self { chain, row, epoch: 0, state: None, leaves: None }
+        Self { chain, row, epoch: 0, state: None }
     }
 
-    /// What comes after the fact: it leaves nothing, for what it names was left then.
     pub(super) fn of(record: &Record) -> Self {
         let envelope = record.envelope();
         let row = HeadRow { head: record.head(), prev: envelope.prev, at: envelope.at, closed: false };
-        Self { chain: key(record), row, epoch: envelope.epoch, state: envelope.to, leaves: None }
-    }
-
-    /// What its writer appends, who has just read what is shown.
-    pub(super) fn appended(record: &Record) -> Self {
-        Self { leaves: record.supersedes(), ..Self::of(record) }
+        Self { chain: key(record), row, epoch: envelope.epoch, state: envelope.to }
     }
 
     /// Whether it attaches right behind `head`.
@@ -144,7 +133,6 @@ pub(super) struct Advanced {
 /// every transaction: new chains by key, then known ones by key.
 pub(super) async fn advance(connection: &mut PgConnection, links: &[Link], reach: Reach) -> Result<Advanced, Failure> {
     debug_assert!(links.is_sorted_by_key(|link| link.chain), "links are sorted by chain");
-    let links = &*on_stored(connection, links).await?;
     let runs: Vec<&[Link]> = links.chunk_by(|a, b| a.chain == b.chain).collect();
     let mut advanced = Advanced::default();
     let first: Vec<Link> =
@@ -164,31 +152,6 @@ pub(super) async fn advance(connection: &mut PgConnection, links: &[Link], reach
     }
     move_to(connection, &moves).await?;
     Ok(advanced)
-}
-
-/// The links, of which only those leave an end whose own predecessor is stored: a head row follows to nothing else
-/// (docs/ledger.md, "What the model changed", 10).
-async fn on_stored<'a>(connection: &mut PgConnection, links: &'a [Link]) -> Result<Cow<'a, [Link]>, Failure> {
-    if links.iter().all(|link| link.leaves.is_none()) {
-        return Ok(Cow::Borrowed(links));
-    }
-    let mut links = links.to_vec();
-    for link in links.iter_mut().filter(|link| link.leaves.is_some()) {
-        let (cluster, uid) = link.chain;
-        let stored: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM berth.container_status_history
-                            WHERE cluster_id = $1 AND uid = $2 AND sequence = $3 AND hash = $4)",
-        )
-        .bind(cluster)
-        .bind(uid)
-        .bind(link.row.head.sequence.cast_signed() - 1)
-        .bind(link.row.prev.as_bytes())
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(|error| Failure::new(DOING, error))?;
-        link.leaves = link.leaves.filter(|_| stored);
-    }
-    Ok(Cow::Owned(links))
 }
 
 /// Judges the links of one chain in their order, each behind those before it that were next. Pure.
@@ -252,7 +215,6 @@ pub(super) async fn catch_up(connection: &mut PgConnection, ends: &[Link]) -> Re
                 row: head_row(row)?,
                 epoch: row.try_get::<i64, _>("epoch")?.cast_unsigned(),
                 state: state.and_then(|state| state.parse().ok()),
-                leaves: None,
             })
         })
         .collect::<Result<_, sqlx::Error>>()
@@ -285,8 +247,7 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(ends: impl IntoIterator<Item = &'a Link>) -> Self {
         let mut columns = Self::default();
-        for Link { chain: (cluster, uid), row: HeadRow { head, prev, at, closed: _ }, epoch, state, leaves: _ } in ends
-        {
+        for Link { chain: (cluster, uid), row: HeadRow { head, prev, at, closed: _ }, epoch, state } in ends {
             columns.clusters.push(*cluster);
             columns.uids.push(*uid);
             columns.sequences.push(head.sequence.cast_signed());

@@ -166,9 +166,8 @@ pub enum Step<H> {
     RereadStatus,
     /// Store these pending records, and keep them in the own tail like everything committed.
     ImportPending(Vec<Link<H>>),
-    /// Move the head row to the shown head, in a transaction that finds that record stored; where
-    /// that leaves another branch, the same transaction adds the resolution record that names it,
-    /// and the head row ends there.
+    /// Move the head row to the shown head, in a transaction that finds that record stored; what
+    /// leaves the line is named by a resolution record.
     HeadFollowsStatus {
         /// The head row expected.
         from: Head<H>,

@@ -389,10 +389,7 @@ impl<'a> Batch<'a> {
         let head = end.known.head;
         if head == record.head() {
             Decision::Stands
-        } else if record.follows(head)
-            || record.supersedes() == Some(head)
-            || (broken::is(Variant::EpochDecides) && envelope.epoch > end.known.epoch)
-        {
+        } else if record.follows(head) || (broken::is(Variant::EpochDecides) && envelope.epoch > end.known.epoch) {
             Decision::Append
         } else if head.sequence == envelope.seq
             && end.known.prev == envelope.prev

@@ -4,7 +4,6 @@
 //! of their locks: namespaces, tenant containers, indexes, images, containers, users, roles, user roles, rollouts, quotas; each
 //! by key. Must never: touch a chain; delete a row of an object.
 
-mod branch;
 mod deployment_status;
 mod follow;
 mod indexes;
@@ -18,7 +17,6 @@ mod users;
 
 use std::collections::{BTreeMap, HashSet};
 
-pub(super) use branch::change_branch;
 pub(super) use follow::{Followed, follow};
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -236,13 +236,8 @@ impl Config {
                     && (s.db.head == from || self.breaks(BrokenRule::HeadFollowsUncompared))
                     && stored
                 {
-                    let apart = !s.descends(to, s.db.head) && !s.descends(s.db.head, to);
                     s.move_head(to, None, overtaken);
-                    // What leaves the line is named in the same transaction, by the record that goes on from here: one that
-                    // its writer commits next, or somebody else meanwhile.
-                    if !apart {
-                        s.head_goes_on();
-                    }
+                    s.head_goes_on();
                 }
             }
             Action::Show(at) => self.show(s, at),
