@@ -127,6 +127,36 @@ async fn a_database_that_was_too_slow_and_wakes_for_a_moment_is_not_taken_back()
     assert_eq!(home.submit(Object::new("db").step(State::Pending)).await.unwrap(), DURABLE);
 }
 
+#[tokio::test]
+async fn a_call_that_is_given_up_while_it_begins_leaves_no_transaction() {
+    let (database, proxy, source) = behind_a_proxy().await;
+    let home = Home::open(&source, "writer-0").await.unwrap();
+    let mut object = Object::new("db");
+    assert_eq!(home.submit(object.step(State::Pending)).await.unwrap(), DURABLE);
+    for given_up in ["a change", "a question"] {
+        proxy.set(Weather::HoldBegin);
+        let held = async || until(|| proxy.is(Weather::Held)).await;
+        if given_up == "a change" {
+            tokio::select! {
+                done = home.head_follows(CLUSTER, object.uid, Some(object.head), object.head) => panic!("{done:?}"),
+                () = held() => {}
+            }
+        } else {
+            tokio::select! {
+                done = home.ending(CLUSTER, object.uid, object.head) => panic!("{done:?}"),
+                () = held() => {}
+            }
+        }
+        proxy.set(Weather::Fair);
+        for epoch in 1..=8 {
+            assert!(home.close_head(CLUSTER, object.uid, object.head, epoch).await.unwrap(), "{given_up}");
+            let seen = database.number("SELECT closed_epoch FROM berth.ledger_heads").await;
+            assert_eq!(seen, i64::try_from(epoch).unwrap(), "{given_up}: what is answered is committed");
+        }
+        database.execute("UPDATE berth.ledger_heads SET closed_epoch = NULL").await;
+    }
+}
+
 /// Returns once it is so.
 async fn until(condition: impl Fn() -> bool) {
     while !condition() {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -31,6 +32,10 @@ pub enum Weather {
     OneProbe = 5,
     /// It was asked once.
     ProbedOnce = 6,
+    /// The next BEGIN reaches the server; its answer is held until the weather changes again.
+    HoldBegin = 7,
+    /// It is held.
+    Held = 8,
 }
 
 /// Whether it is well is asked by this.
@@ -64,6 +69,11 @@ impl Proxy {
     /// Where it listens.
     pub fn authority(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Whether it is so.
+    pub fn is(&self, weather: Weather) -> bool {
+        self.weather.load(Ordering::SeqCst) == weather as u8
     }
 
     /// Changes the weather.
@@ -104,6 +114,12 @@ async fn pass(mut client: TcpStream, mut server: UnixStream, weather: Arc<Atomic
         }
         if server.write_all(&up[..length]).await.is_err() {
             return;
+        }
+        if is(Weather::HoldBegin) && up[..length].windows(5).any(|bytes| bytes == b"BEGIN") {
+            weather.store(Weather::Held as u8, Ordering::SeqCst);
+            while is(Weather::Held) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         let told = is(Weather::LoseCommit);
         if (told || is(Weather::SilentCommit)) && up[..length].windows(6).any(|bytes| bytes == b"COMMIT") {

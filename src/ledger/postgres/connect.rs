@@ -8,7 +8,7 @@ use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::{
-    ConnectOptions, Connection, Executor,
+    ConnectOptions, Executor,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -88,10 +88,15 @@ pub(super) fn pool(options: PgConnectOptions, plans: Plans) -> DatabaseConnectio
         })
         // A call that timed out gives its connection back in the middle of an answer that may never come. The pool would
         // wait for it without end, and be short of a connection: four such calls, and nothing goes any more.
+        //
+        // And one that is given up while its BEGIN is on its way leaves a transaction that sqlx does not know of: what the
+        // connection is used for next would be answered, hold its locks, and never be committed. ROLLBACK alone would warn in
+        // the server's log each time, so one is begun for it; in one that is open BEGIN does nothing, in a failed one it fails,
+        // and the connection is cut.
         .after_release(|connection, _| {
             Box::pin(async move {
-                match tokio::time::timeout(RELEASE, connection.ping()).await {
-                    Ok(answered) => answered.map(|()| true),
+                match tokio::time::timeout(RELEASE, connection.execute("BEGIN; ROLLBACK")).await {
+                    Ok(answered) => answered.map(|_| true),
                     Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
                 }
             })
