@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use crate::kubectl::{self, Error, Kubectl, environment};
 
+/// The folder of what is compiled to be released.
+const RELEASE_PROFILE: &str = "release";
 /// The release and what it is called after.
 pub const RELEASE: &str = "berth";
 /// Berth's namespace.
@@ -31,13 +33,16 @@ pub enum Home {
     Files,
 }
 
-/// Compiles Berth in the profile that this program was compiled in, makes its image and that of the test service, and
-/// puts both onto the node.
+/// The variable that says: Berth as it is released, also under tests that were compiled without optimisation.
+const RELEASED: &str = "BERTH_RELEASED";
+
+/// Compiles Berth in the profile that this program was compiled in, or as it is released, makes its image and that of the test
+/// service, and puts both onto the node.
 pub fn images() -> Result<(), Error> {
     let program = program()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--locked", "--quiet", "--package", "berth", "--bin", "berth"]).current_dir(top());
-    if program.parent().is_some_and(|folder| folder.ends_with("release")) {
+    if program.parent().is_some_and(|folder| folder.ends_with(RELEASE_PROFILE)) {
         cargo.arg("--release");
     }
     // What cargo tells the programs that it runs is not for a cargo that they run: some build scripts read it, and would
@@ -60,8 +65,10 @@ pub fn images() -> Result<(), Error> {
 pub fn program() -> Result<PathBuf, Error> {
     let here = env::current_exe().map_err(|source| Error::Start { command: "finding Berth".to_owned(), source })?;
     // target/debug/deps/scenarios-0123 or target/release/bench: the folder of the profile is named after it.
-    let folder = here.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
-    Ok(folder.unwrap_or(Path::new("target/debug")).join("berth"))
+    let folder = here.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with(RELEASE_PROFILE));
+    let folder = folder.unwrap_or(Path::new("target/debug"));
+    let is_released = env::var_os(RELEASED).is_some_and(|value| !value.is_empty() && value != "0");
+    Ok(if is_released { folder.with_file_name(RELEASE_PROFILE) } else { folder.to_owned() }.join("berth"))
 }
 
 /// Installs or upgrades Berth, and waits until it works. `images` comes before.
