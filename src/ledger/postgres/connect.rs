@@ -15,8 +15,8 @@ use sqlx::{
 use super::{bounds::CALL, failure::Failure, probe};
 use crate::ledger::{error::LedgerError, hash::Hash};
 
-/// The most connections of one process: one writes, the others read. A database serves many processes.
-const POOL: u32 = 4;
+/// The most connections of a process that reads. A database serves many processes.
+const READING: u32 = 4;
 
 /// How long a connection that is given back may take to answer before it is cut.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ pub async fn connect(source: &Source, name: &str) -> Result<DatabaseConnection, 
     let options = options(source, name)?;
     warn_of(&options);
     probe::reach(&options).await?;
-    Ok(pool(options, Plans::Generic))
+    Ok(pool(options, Plans::Generic, READING))
 }
 
 /// How PostgreSQL plans what it is asked again and again.
@@ -71,10 +71,10 @@ pub(super) enum Plans {
     Generic,
 }
 
-/// A pool that connects once it is asked.
-pub(super) fn pool(options: PgConnectOptions, plans: Plans) -> DatabaseConnection {
+/// A pool of at most so many connections, which connects once it is asked.
+pub(super) fn pool(options: PgConnectOptions, plans: Plans, connections: u32) -> DatabaseConnection {
     let pool = PgPoolOptions::new()
-        .max_connections(POOL)
+        .max_connections(connections)
         .acquire_timeout(CALL)
         .idle_timeout(Duration::from_secs(10 * 60))
         .max_lifetime(Duration::from_secs(30 * 60))

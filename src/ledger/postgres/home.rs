@@ -144,26 +144,26 @@ impl Home {
 
     /// The end of one chain.
     pub async fn head(&self, cluster: Uuid, uid: Uuid) -> Result<Option<KnownHead>, LedgerError> {
-        let db = self.way.db();
+        let db = self.way.asking();
         self.ask(read::head(&db, cluster, uid)).await
     }
 
     /// The largest epoch that wrote into a chain of this cluster; 0 where none did.
     pub async fn largest_epoch(&self, cluster: Uuid) -> Result<u64, LedgerError> {
-        let db = self.way.db();
+        let db = self.way.asking();
         self.ask(read::largest_epoch(&db, cluster)).await
     }
 
     /// What the protocol needs to know of one object, as of one moment: the head, how it relates to the `shown` one, and
     /// which of the `asked` records are stored.
     pub async fn facts(&self, cluster: Uuid, uid: Uuid, shown: Head, asked: &[Head]) -> Result<Facts, LedgerError> {
-        let db = self.way.db();
+        let db = self.way.asking();
         self.ask(facts::facts(&db, (cluster, uid), shown, asked)).await
     }
 
     /// How the head and a `terminal` record descend from each other, as of one moment.
     pub async fn ending(&self, cluster: Uuid, uid: Uuid, terminal: Head) -> Result<Ending, LedgerError> {
-        let db = self.way.db();
+        let db = self.way.asking();
         self.ask(facts::ending(&db, (cluster, uid), terminal)).await
     }
 
@@ -181,7 +181,7 @@ impl Home {
 
     /// Closes the head under an epoch if it stands at `terminal`. False: it stands elsewhere.
     pub async fn close_head(&self, cluster: Uuid, uid: Uuid, terminal: Head, epoch: u64) -> Result<bool, LedgerError> {
-        let pool = self.way.pool();
+        let pool = self.way.asking_pool();
         self.ask(repair::close(&pool, (cluster, uid), terminal, epoch)).await
     }
 
@@ -205,7 +205,7 @@ impl Home {
         to: Head,
         closed_epoch: Option<u64>,
     ) -> Result<bool, LedgerError> {
-        let pool = self.way.pool();
+        let pool = self.way.asking_pool();
         let put = self.ask(repair::put(&pool, &self.name, (cluster, uid), from, to, closed_epoch)).await?;
         self.counters.quarantined.fetch_add(u64::from(put.refused), Ordering::Relaxed);
         Ok(put.moved)
@@ -213,26 +213,26 @@ impl Home {
 
     /// Tells the others of this replica's spool: its last entry, and up to which the database has them.
     pub async fn note_spool(&self, last: u64, acknowledged: u64) -> Result<(), LedgerError> {
-        let pool = self.way.pool();
+        let pool = self.way.asking_pool();
         self.ask(spools::note(&pool, &self.name, last, acknowledged)).await
     }
 
     /// The volume of this replica's spool is another one now: what is known of the earlier one stays, under another name, until
     /// it is found again or declared gone.
     pub async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
-        let pool = self.way.pool();
+        let pool = self.way.asking_pool();
         self.ask(spools::leave_behind(&pool, &self.name)).await
     }
 
     /// Says of a spool that is read for its replica: the database has everything up to this number; is its volume `gone`?
     pub async fn settle_spool(&self, writer: &str, up_to: u64, gone: bool) -> Result<(), LedgerError> {
-        let pool = self.way.pool();
+        let pool = self.way.asking_pool();
         self.ask(spools::settle(&pool, writer, up_to, gone)).await
     }
 
     /// Every spool that was ever told of.
     pub async fn spools(&self) -> Result<Vec<StoredSpool>, LedgerError> {
-        let db = self.way.db();
+        let db = self.way.asking();
         self.ask(spools::all(&db)).await
     }
 
@@ -262,7 +262,7 @@ impl Home {
             tracing::error!(%error, "the ledger's writer ended badly");
         }
         // A connection that is silent would say good-bye for ever.
-        let _ = tokio::time::timeout(CALL, self.way.pool().close()).await;
+        let _ = tokio::time::timeout(CALL, self.way.pools().close()).await;
     }
 
     /// A question to the database: not asked while it is away, given up once it is, and a failure of it is noticed.

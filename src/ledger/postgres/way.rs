@@ -1,6 +1,7 @@
-//! The way to the database that is in use: one pool, replaced when its configuration was rotated or it broke.
+//! The way to the database that is in use: one pool for what is written in batches and one for what is asked, replaced when
+//! their configuration was rotated or they broke.
 //!
-//! Owns: which pool is the current one, and when the one before may go. Must never: print its options; keep a pool whose
+//! Owns: which pools are the current ones, and when those before may go. Must never: print its options; keep a pool whose
 //! URL, password or certificates are others by now.
 
 use std::{
@@ -18,6 +19,12 @@ use super::{
 };
 use crate::ledger::error::LedgerError;
 
+/// Connections for batches: one is in use, the other takes its place while that one is given back in the middle of an answer.
+const WRITING: u32 = 2;
+/// Connections for questions. However many wait for one, a batch does not: on a slow database it would be late, and the breaker
+/// would cut all of them off.
+const ASKING: u32 = 3;
+
 /// The way, and where its configuration comes from.
 pub(super) struct Way {
     source: Source,
@@ -26,8 +33,30 @@ pub(super) struct Way {
 }
 
 struct Current {
-    db: DatabaseConnection,
+    pools: Pools,
     configured: Configured,
+}
+
+/// Each has connections of its own.
+#[derive(Clone)]
+pub(super) struct Pools {
+    writing: DatabaseConnection,
+    asking: DatabaseConnection,
+}
+
+impl Pools {
+    fn new(options: &PgConnectOptions) -> Self {
+        let of = |connections| connect::pool(options.clone(), connect::Plans::Own, connections);
+        Self { writing: of(WRITING), asking: of(ASKING) }
+    }
+
+    /// Says good-bye on all of them.
+    pub(super) async fn close(&self) {
+        tokio::join!(
+            self.writing.get_postgres_connection_pool().close(),
+            self.asking.get_postgres_connection_pool().close()
+        );
+    }
 }
 
 impl fmt::Debug for Way {
@@ -41,17 +70,30 @@ impl Way {
     pub(super) fn new(source: &Source, name: &str) -> Result<Self, LedgerError> {
         let configured = connect::configured(source, name)?;
         connect::warn_of(&configured.options);
-        let db = connect::pool(configured.options.clone(), connect::Plans::Own);
-        Ok(Self { source: source.clone(), name: name.to_owned(), current: RwLock::new(Current { db, configured }) })
+        let pools = Pools::new(&configured.options);
+        Ok(Self { source: source.clone(), name: name.to_owned(), current: RwLock::new(Current { pools, configured }) })
     }
 
-    /// The connection for one piece of work; ask again for the next.
-    pub(super) fn db(&self) -> DatabaseConnection {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).db.clone()
+    pub(super) fn pools(&self) -> Pools {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).pools.clone()
     }
 
-    pub(super) fn pool(&self) -> PgPool {
-        self.db().get_postgres_connection_pool().clone()
+    /// The connection for one question; ask again for the next.
+    pub(super) fn asking(&self) -> DatabaseConnection {
+        self.pools().asking
+    }
+
+    pub(super) fn asking_pool(&self) -> PgPool {
+        self.asking().get_postgres_connection_pool().clone()
+    }
+
+    /// The connection for one piece of the writer's work.
+    pub(super) fn writing(&self) -> DatabaseConnection {
+        self.pools().writing
+    }
+
+    pub(super) fn writing_pool(&self) -> PgPool {
+        self.writing().get_postgres_connection_pool().clone()
     }
 
     pub(super) fn options(&self) -> PgConnectOptions {
@@ -77,18 +119,18 @@ impl Way {
         retire(self.replace(configured), Duration::ZERO);
     }
 
-    fn replace(&self, configured: Configured) -> DatabaseConnection {
-        let db = connect::pool(configured.options.clone(), connect::Plans::Own);
+    fn replace(&self, configured: Configured) -> Pools {
+        let pools = Pools::new(&configured.options);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *current, Current { db, configured }).db
+        std::mem::replace(&mut *current, Current { pools, configured }).pools
     }
 }
 
-fn retire(old: DatabaseConnection, after: Duration) {
+fn retire(old: Pools, after: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
         // A connection that is silent would say good-bye for ever; then it is dropped.
-        let _ = tokio::time::timeout(CALL, old.get_postgres_connection_pool().close()).await;
+        let _ = tokio::time::timeout(CALL, old.close()).await;
     });
 }
 

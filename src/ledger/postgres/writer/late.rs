@@ -101,7 +101,7 @@ impl Writer {
             return Err(self.breaker.error().unwrap_or(LedgerError::Closed));
         };
         self.counters.transactions.fetch_add(1, Ordering::Relaxed);
-        match batch::move_heads(&self.way.pool(), &self.name, marks, links).await {
+        match batch::move_heads(&self.way.writing_pool(), &self.name, marks, links).await {
             // It comes again with the whole import.
             Err(Failure::Conflict(error)) => Err(error),
             moved => self.breaker.judge(moved.map_err(|failure| failure.into_error("moving the heads of chains"))),
@@ -134,7 +134,7 @@ impl Writer {
     }
 
     async fn try_follow(&self, ends: &[present::Followed]) -> Result<(), Failure> {
-        let pool = self.way.pool();
+        let pool = self.way.writing_pool();
         bounded(FOLLOWING, async {
             let mut connection = pool.acquire().await.map_err(|error| Failure::new(FOLLOWING, error))?;
             present::follow(&mut connection, ends).await

@@ -24,7 +24,7 @@ impl Writer {
     /// acknowledged nor with what was attempted, the database was restored or failed over: the writer goes on from what
     /// it found, and whoever has the spool's tail is told to bring it again (rule 5).
     pub(super) async fn settle_anew(&mut self) -> Result<(), Failure> {
-        let found = writers::register(&self.way.pool(), &self.name).await?;
+        let found = writers::register(&self.way.writing_pool(), &self.name).await?;
         if let Some(Marks { known, attempted }) = self.marks
             && found != known
             && Some(found) != attempted

@@ -153,8 +153,9 @@ impl Writer {
             self.way.turn(rotated);
         }
         probe::writable(&self.way.options()).await?;
-        probe::schema(&self.way.db()).await?;
-        self.months = Months::ahead(&self.way.pool()).await.map_err(|failure| failure.into_error("making months"))?;
+        probe::schema(&self.way.writing()).await?;
+        self.months =
+            Months::ahead(&self.way.writing_pool()).await.map_err(|failure| failure.into_error("making months"))?;
         self.settle_anew().await.map_err(|failure| failure.into_error("registering this writer"))
     }
 
@@ -350,7 +351,7 @@ impl Writer {
                     self.months.forget();
                     for month in items.iter().filter_map(|item| months::admit(time(&item.entry)?).ok()) {
                         if !self.months.has(month) {
-                            self.months.make(&self.way.pool(), month, month).await?;
+                            self.months.make(&self.way.writing_pool(), month, month).await?;
                         }
                     }
                 }
@@ -370,7 +371,7 @@ impl Writer {
         let Some(marks) = &mut self.marks else {
             return Err(Failure::All(self.breaker.error().unwrap_or(LedgerError::Closed)));
         };
-        let pool = self.way.pool();
+        let pool = self.way.writing_pool();
         let mut standing = self.breaker.watch();
         // Nobody waits for a live batch any more once the breaker is open; an import is waited for to its end, for on a
         // slow database it is all that gets on.
@@ -391,7 +392,7 @@ impl Writer {
     async fn answer(&self, part: Vec<Item>, verdicts: Vec<Verdict>) {
         for (item, verdict) in part.into_iter().zip(verdicts) {
             let Some(waiter) = item.answer else { continue };
-            let db = self.way.db();
+            let db = self.way.writing();
             let answer = match (&item.entry, verdict) {
                 (_, Verdict::Durable) => Ok(Outcome::Durable(Backend::Database)),
                 (_, Verdict::Ahead(head)) => Ok(Outcome::Elsewhere { head, shown_is_ancestor: false }),

@@ -52,7 +52,7 @@ impl Writer {
             if !self.months.has(month)
                 && self.breaker.is_up()
                 && !failed.contains_key(&month)
-                && let Err(failure) = self.months.make(&self.way.pool(), month, month).await
+                && let Err(failure) = self.months.make(&self.way.writing_pool(), month, month).await
             {
                 let error = failure.into_error("making a month of the history");
                 tracing::warn!(error = error.explain(), "a month of the ledger could not be made");
@@ -120,7 +120,7 @@ impl Writer {
 
     /// Into the quarantine what came of no entry.
     pub(super) async fn keep_away(&self, what: Refused<'_>, refusal: &Refusal) -> Result<(), LedgerError> {
-        let kept = quarantine::keep(&self.way.pool(), &self.name, what, refusal).await;
+        let kept = quarantine::keep(&self.way.writing_pool(), &self.name, what, refusal).await;
         self.breaker.judge(kept.map_err(|failure| failure.into_error("quarantining an entry")))?;
         self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
         Ok(())
