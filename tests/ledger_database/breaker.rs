@@ -12,6 +12,8 @@ use berth::{
     },
     lifecycle::State,
 };
+use sqlx::Connection;
+use uuid::Uuid;
 
 use crate::{
     behind_a_proxy, down, fake, home,
@@ -125,6 +127,36 @@ async fn a_database_that_was_too_slow_and_wakes_for_a_moment_is_not_taken_back()
     proxy.set(Weather::Fair);
     up(&home).await;
     assert_eq!(home.submit(Object::new("db").step(State::Pending)).await.unwrap(), DURABLE);
+}
+
+#[tokio::test]
+async fn however_many_questions_wait_a_batch_does_not() {
+    let (database, home) = home().await;
+    let home = Arc::new(home);
+    let mut object = Object::new("db");
+    assert_eq!(home.submit(object.step(State::Pending)).await.unwrap(), DURABLE);
+    let mut gate = database.connect().await;
+    let mut gate = gate.begin().await.unwrap();
+    sqlx::query("LOCK TABLE berth.ledger_heads").execute(&mut *gate).await.unwrap();
+    let questions: Vec<_> = (0..16)
+        .map(|_| {
+            let (home, uid, head) = (Arc::clone(&home), object.uid, object.head);
+            tokio::spawn(async move { home.ending(CLUSTER, uid, head).await })
+        })
+        .collect();
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while database.number(waiting).await < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What tells of an operation needs no head.
+    assert_eq!(home.submit(object.operation(Uuid::from_u128(1), None)).await.unwrap(), DURABLE);
+    assert!(questions.iter().all(|question| !question.is_finished()), "it waited until a question was over");
+    gate.rollback().await.unwrap();
+    for question in questions {
+        // Whoever waited longer than a lock may take has an error, and may have it.
+        let _ = question.await.unwrap();
+    }
 }
 
 #[tokio::test]
