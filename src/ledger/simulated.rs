@@ -17,7 +17,7 @@ use super::{
     entry::{Backend, Entry, KnownHead, Outcome, Usage},
     error::LedgerError,
     hash::Hash,
-    postgres::{Ending, Facts, FactsHead, Imported, Standing, StoredSpool},
+    postgres::{Ending, Facts, FactsHead, Imported, Standing, StoredSpool, descent},
     protocol::{Descent, Line},
     record::{Head, Kind, Micros, Record},
     verify::{Report, Verifier},
@@ -402,12 +402,9 @@ impl Database {
         let kept = self.kept();
         let (tables, chain) = (&kept.tables, (cluster, uid));
         let row = tables.heads.get(&chain).copied();
-        let lines = row.map(|row| (tables.line(chain, row.head, terminal), tables.line(chain, terminal, row.head)));
-        let (descent, gap) = match lines {
-            Some((Line::PassesShown, _)) => (Descent::HeadFollows, false),
-            None | Some((_, Line::PassesShown)) => (Descent::HeadPrecedes, false),
-            Some((back, on)) => (Descent::Apart, back == Line::Gap || on == Line::Gap),
-        };
+        let (descent, gap) = row.map_or((Descent::HeadPrecedes, false), |row| {
+            descent(tables.line(chain, row.head, terminal), tables.line(chain, terminal, row.head))
+        });
         Ok(Ending {
             head: row.map(|row| row.head),
             closed_epoch: row.and_then(|row| row.closed),

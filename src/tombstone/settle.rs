@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// Tombstones that are looked at side by side. One by one they wait for the API server, the database and the disk in turn, some
-/// ten a second on a busy machine, and an outage can leave thousands. But not more than the database has connections for: on a
-/// slow one each would be late for want of one, and sixteen settled less than one at a time.
+/// ten a second on a busy machine, and an outage can leave thousands. But hardly more than there are connections for their
+/// questions: on a slow database each would be late for want of one, as sixteen were.
 const SIDE_BY_SIDE: usize = 4;
 
 /// The most steps between a tombstone and its removal: import, mark, close, remove, and one more where something moved.

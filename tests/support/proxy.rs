@@ -32,7 +32,7 @@ pub enum Weather {
     OneProbe = 5,
     /// It was asked once.
     ProbedOnce = 6,
-    /// The next BEGIN reaches the server; its answer is held until the weather changes again.
+    /// The next BEGIN of a call reaches the server; its answer is held until the weather changes again.
     HoldBegin = 7,
     /// It is held.
     Held = 8,
@@ -115,7 +115,9 @@ async fn pass(mut client: TcpStream, mut server: UnixStream, weather: Arc<Atomic
         if server.write_all(&up[..length]).await.is_err() {
             return;
         }
-        if is(Weather::HoldBegin) && up[..length].windows(5).any(|bytes| bytes == b"BEGIN") {
+        // A connection that is given back begins as well, and ends it in the same message.
+        let begins = |bytes: &[u8]| bytes.windows(5).any(|word| word == b"BEGIN") && !bytes.ends_with(b"ROLLBACK\0");
+        if is(Weather::HoldBegin) && begins(&up[..length]) {
             weather.store(Weather::Held as u8, Ordering::SeqCst);
             while is(Weather::Held) {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -138,21 +138,20 @@ pub(super) async fn ending(db: &DatabaseConnection, chain: Key, terminal: Head) 
     })
     .await?;
     let row = row.map(HeadsRow::try_from).transpose()?;
-    let (descent, gap) = match row.map(|row| row.known.head) {
-        Some(head) => match (links.line(head, terminal), links.line(terminal, head)) {
-            (Line::PassesShown, _) => (Descent::HeadFollows, false),
-            (_, Line::PassesShown) => (Descent::HeadPrecedes, false),
-            (back, on) => (Descent::Apart, back == Line::Gap || on == Line::Gap),
-        },
-        None => (Descent::Apart, false),
-    };
-    Ok(Ending {
-        head: row.map(|row| row.known.head),
-        closed_epoch: row.and_then(|row| row.closed_epoch),
-        stored: links.has(terminal),
-        descent,
-        gap,
-    })
+    let head = row.map(|row| row.known.head);
+    let (descent, gap) =
+        head.map_or((Descent::Apart, false), |head| descent(links.line(head, terminal), links.line(terminal, head)));
+    Ok(Ending { head, closed_epoch: row.and_then(|row| row.closed_epoch), stored: links.has(terminal), descent, gap })
+}
+
+/// What two walks say of a head and a terminal record, from the head `back` to the record and from the record back to the head;
+/// and whether a gap may hide that one follows the other.
+pub(in crate::ledger) fn descent(back: Line, on: Line) -> (Descent, bool) {
+    match (back, on) {
+        (Line::PassesShown, _) => (Descent::HeadFollows, false),
+        (_, Line::PassesShown) => (Descent::HeadPrecedes, false),
+        _ => (Descent::Apart, back == Line::Gap || on == Line::Gap),
+    }
 }
 
 async fn snapshot(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {

@@ -34,6 +34,8 @@ mod writers;
 
 pub use breaker::Standing;
 pub use connect::{Source, connect};
+#[cfg(test)]
+pub(super) use facts::descent;
 pub use facts::{Ending, Facts, FactsHead};
 pub use home::Home;
 pub use import::Imported;
