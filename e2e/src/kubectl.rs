@@ -128,6 +128,8 @@ impl Kubectl {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
+        // It lives for a tenth of a second, a quarter of which it spends on collecting garbage that goes with it anyway.
+        command.env("GOGC", "400");
         command.args(self.namespace.iter().flat_map(|name| ["--namespace", name]));
         command.args(self.user.iter().flat_map(|name| ["--as", name]));
         command.args(self.groups.iter().flat_map(|name| ["--as-group", name]));
