@@ -35,7 +35,7 @@ const SERVICES: usize = 200;
 
 fn main() -> Result<(), Box<dyn Error>> {
     install::images()?;
-    install::install(Home::Database, "info,berth::operator=debug,berth::tenant=debug")?;
+    install::install(Home::Database, "info,berth::operator=debug,berth::tenant=debug,berth::chain::ending=debug")?;
     let scenario = Scenario::begin("bench")?;
     scenario.apply(&Tenant::named("stopped").with("desiredState", "Stopped"))?;
     scenario.until_ready("stopped", "Stopped")?;
