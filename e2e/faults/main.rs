@@ -69,6 +69,7 @@ fn run_matrix() -> io::Result<bool> {
     options.cluster = given("BERTH_CLUSTER").unwrap_or_default();
     options.more_clusters =
         given("MORE_CLUSTERS").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
+    options.released = given("BERTH_RELEASED").is_some();
     options.allow_uncovered = given("ALLOW_UNCOVERED").is_some_and(|value| value != "0");
     println!("seed {}", options.seed);
     matrix::run(&matrix::read(&options.top.join("e2e/faults/matrix.yaml"))?, &options)

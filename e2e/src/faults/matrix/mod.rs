@@ -91,6 +91,8 @@ pub struct Options {
     pub seconds: Option<u64>,
     /// What repeats it.
     pub seed: u64,
+    /// Whether what the tests run is optimised; what repeats one says so.
+    pub released: bool,
     /// Whether a row that nobody tests is no failure.
     pub allow_uncovered: bool,
 }
@@ -213,6 +215,9 @@ fn again(row: u32, test: &Test, options: &Options) -> String {
     let mut text = format!("BERTH_FAULT_SEED={} BERTH_FAULT_ROW={row} ", options.seed);
     if let Some(seconds) = options.seconds {
         let _ = write!(text, "BERTH_FAULT_SECONDS={seconds} ");
+    }
+    if options.released {
+        text.push_str("BERTH_RELEASED=1 ");
     }
     let command = test.command.replace('\'', r"'\''");
     let before = match test.needs {
@@ -365,6 +370,9 @@ mod tests {
         let (_, results) = verdict(&matrix("false"), |_| {});
         let again = results["rows"][0]["failed"][0].as_str().unwrap();
         assert!(again.contains("BERTH_FAULT_SEED=5 BERTH_FAULT_ROW=6 bash -c 'false'"), "{again}");
+        let (_, results) = verdict(&matrix("false"), |options| options.released = true);
+        let again = results["rows"][0]["failed"][0].as_str().unwrap();
+        assert!(again.contains("BERTH_FAULT_ROW=6 BERTH_RELEASED=1 bash -c 'false'"), "{again}");
         let seeded = r#"[ "$BERTH_FAULT_SEED $BERTH_FAULT_SECONDS" = "5 60" ] && echo "test result: ok. 1 passed""#;
         assert!(verdict(&matrix(seeded), |options| options.seconds = Some(60)).0);
     }
