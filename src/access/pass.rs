@@ -34,8 +34,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Brings one grant a pass further.
 pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassError> {
-    // The cache may be behind our own last write; what we wrote is not.
-    let object = context.grants.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
+    let Some(object) = context.grants.newest(object) else {
+        return Ok(Done { look_again: AGAIN, ..Done::default() });
+    };
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let seen = (context.namespace)(namespace);
     let grant = plan::read(&object, seen.as_ref().is_some_and(|namespace| namespace.is_terminating))?;

@@ -100,6 +100,10 @@ impl Account for Tale<'_> {
         object
     }
 
+    fn released(&mut self, object: AccessGrant) {
+        self.context.grants.released(object);
+    }
+
     fn may_go(&self) -> bool {
         self.seen.carriers.is_empty()
     }

@@ -22,8 +22,24 @@ use crate::{
 /// The most steps: mark, close, tombstone, release, and one more where the database goes away in between.
 const STEPS: usize = 6;
 
+/// What letting an object go came to.
+#[derive(Debug)]
+pub struct LetGo<K> {
+    /// A tombstone was written: somebody has to look after it.
+    pub is_buried: bool,
+    /// The object without its finalizer; none where it was off before.
+    pub released: Option<K>,
+}
+
+impl<K> LetGo<K> {
+    /// Requests to the API server that wrote.
+    pub const fn writes(&self) -> u32 {
+        self.is_buried as u32 + self.released.is_some() as u32
+    }
+}
+
 /// Sees to it that everything which goes with the object has another home, and takes its finalizer off. `last` is the last
-/// record, if the pass that ends here has shown it. Answers whether a tombstone was written: somebody has to look after it.
+/// record, if the pass that ends here has shown it.
 pub async fn let_go<K: Chained>(
     keeper: Keeper<'_>,
     chain: Chain<'_>,
@@ -31,14 +47,14 @@ pub async fn let_go<K: Chained>(
     last: Option<&Record>,
     epoch: u64,
     now: Micros,
-) -> Result<bool, ChainError> {
+) -> Result<LetGo<K>, ChainError> {
     let began = Instant::now();
     let is_buried =
         !broken::is(Variant::ReleasedBeforeDurable) && Box::pin(settle(keeper, chain, last, epoch, now)).await?;
-    show::release(keeper.client, chain.target, object).await?;
+    let released = show::release(keeper.client, chain.target, object).await?;
     debug!(uid = %chain.target.uid, ledger_us = began.elapsed().as_micros(), is_buried, "let go");
     keeper.told.forget(chain.target.uid);
-    Ok(is_buried)
+    Ok(LetGo { is_buried, released })
 }
 
 /// Whether a tombstone had to be written.

@@ -30,7 +30,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use calm::Calm;
 pub use carried::{SLOTS, read, slots_left};
-pub use ending::let_go;
+pub use ending::{LetGo, let_go};
 pub use keep::{Agreed, Entered, agree, doubt, is_cleared, keep};
 pub use known::{Known, Unaccountable};
 pub use record::{MESSAGE, detail, is_no_news, seen, unseen};

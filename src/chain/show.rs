@@ -121,10 +121,11 @@ pub async fn hold<K: Chained>(client: &Client, object: &K) -> Result<K, ShowErro
     api.patch(&name, &how(), &Patch::Merge(&merge)).await.map_err(|source| error(format!("{namespace}/{name}"), source))
 }
 
-/// Takes the finalizer off, if it is still where it was read.
-pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -> Result<(), ShowError> {
+/// Takes the finalizer off, if it is still where it was read. Answers with what the object is from then on, which is its end
+/// where nobody else holds it; none where there was nothing to take off.
+pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -> Result<Option<K>, ShowError> {
     let finalizers = object.meta().finalizers.as_deref().unwrap_or_default();
-    let Some(place) = finalizers.iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(()) };
+    let Some(place) = finalizers.iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(None) };
     let path = format!("/metadata/finalizers/{place}");
     let head = object.status().map_or("", |status| K::ledger(status).head.as_str());
     let operations = json!([
@@ -137,9 +138,13 @@ pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -
         .patch(&target.name, &how(), &json_patch(operations, &target.to_string())?)
         .await
     {
-        Ok(_) => Ok(()),
+        Ok(released) => Ok(Some(released)),
         Err(source) => match error(target.to_string(), source) {
-            ShowError::Gone(_) => Ok(()),
+            ShowError::Gone(_) => {
+                let mut last = object.clone();
+                last.meta_mut().finalizers = None;
+                Ok(Some(last))
+            }
             other => Err(other),
         },
     }

@@ -51,6 +51,8 @@ pub trait Account: Send + Sync {
     fn is_worth(&self, before: Option<&StatusOf<Self>>, shown: &StatusOf<Self>) -> bool;
     /// Takes what the API server returned, and the status that was written.
     fn wrote(&mut self, object: Self::Object, shown: StatusOf<Self>) -> Arc<Self::Object>;
+    /// Takes what the API server returned when the finalizer went.
+    fn released(&mut self, object: Self::Object);
     /// Whether the object may go once its last record is shown.
     fn may_go(&self) -> bool;
 }
@@ -258,10 +260,13 @@ impl<A: Account> Teller<'_, A> {
     async fn let_go(mut self) -> Result<Said, ChainError> {
         let seal = self.seal()?;
         let (keeper, chain) = (self.telling.keeper, self.account.chain());
-        let is_buried = let_go(keeper, chain, &*self.object, self.last.as_ref(), seal.epoch, seal.at).await?;
-        self.said.writes += 1 + u32::from(is_buried);
-        if is_buried {
+        let gone = let_go(keeper, chain, &*self.object, self.last.as_ref(), seal.epoch, seal.at).await?;
+        self.said.writes += gone.writes();
+        if gone.is_buried {
             self.telling.tombstones.send_modify(|times| *times += 1);
+        }
+        if let Some(released) = gone.released {
+            self.account.released(released);
         }
         Ok(self.said)
     }

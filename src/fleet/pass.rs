@@ -43,11 +43,11 @@ const CONCURRENCY: usize = 8;
 
 /// Brings one rollout a pass further.
 pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassError> {
-    // The cache may be behind our own last write; what we wrote is not.
-    let object = context.rollouts.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
+    let rested = Done { look_again: RESYNC, ..Done::default() };
+    let Some(object) = context.rollouts.newest(object) else { return Ok(rested) };
     let is_deleted = object.metadata.deletion_timestamp.is_some();
     if is_deleted && !chain::is_held(&*object) {
-        return Ok(Done { look_again: RESYNC, ..Done::default() });
+        return Ok(rested);
     }
     let rollout = rollout::read(&object)?;
     let mut done = Done::default();

@@ -93,6 +93,10 @@ impl Account for Tale<'_> {
         object
     }
 
+    fn released(&mut self, object: Deployment) {
+        self.context.rollouts.released(object);
+    }
+
     fn may_go(&self) -> bool {
         true
     }

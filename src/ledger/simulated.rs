@@ -402,7 +402,7 @@ impl Database {
         let kept = self.kept();
         let (tables, chain) = (&kept.tables, (cluster, uid));
         let row = tables.heads.get(&chain).copied();
-        let (descent, gap) = row.map_or((Descent::HeadPrecedes, false), |row| {
+        let (descent, gap) = row.map_or((Descent::Apart, false), |row| {
             descent(tables.line(chain, row.head, terminal), tables.line(chain, terminal, row.head))
         });
         Ok(Ending {
@@ -587,4 +587,11 @@ impl Tables {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn of_a_chain_without_a_head_row_it_says_what_postgresql_says() {
+    let terminal = Head { sequence: 3, hash: Hash::from_bytes([7; 32]) };
+    let none = Database::default().ending(Uuid::new_v4(), Uuid::new_v4(), terminal).await.unwrap();
+    assert_eq!((none.head, none.stored, none.descent, none.gap), (None, false, Descent::Apart, false));
 }

@@ -186,7 +186,8 @@ impl Rounds {
             now: (context.clock)(),
         };
         let wrote = |quota| context.quotas.wrote(quota);
-        let said = quota::tell(telling, newest, &self.pace, &wrote).await?;
+        let released = |quota| context.quotas.released(quota);
+        let said = quota::tell(telling, newest, &self.pace, &wrote, &released).await?;
         Ok(Said { writes: said.writes + writes, ..said })
     }
 

@@ -56,15 +56,18 @@ struct Tale<'a> {
     uid: String,
     pace: &'a Pace,
     wrote: &'a (dyn Fn(TenantQuota) -> Arc<TenantQuota> + Send + Sync),
+    released: &'a (dyn Fn(TenantQuota) + Send + Sync),
     now: crate::ledger::Micros,
 }
 
-/// Tells what is due of a quota, and lets it go once its end is told. `wrote` takes what the API server returned.
+/// Tells what is due of a quota, and lets it go once its end is told. `wrote` takes what the API server returned,
+/// and `released` what it returned last, when the finalizer went.
 pub async fn tell(
     telling: Telling<'_>,
     object: Arc<TenantQuota>,
     pace: &Pace,
     wrote: &(dyn Fn(TenantQuota) -> Arc<TenantQuota> + Send + Sync),
+    released: &(dyn Fn(TenantQuota) + Send + Sync),
 ) -> Result<Said, ChainError> {
     let mut writes = 0;
     let object = match (chain::is_held(&*object), object.metadata.deletion_timestamp.is_some()) {
@@ -78,7 +81,7 @@ pub async fn tell(
     };
     let account = record::Account::read(&object, telling.cluster)?;
     let uid = account.known.target.uid.to_string();
-    let tale = Tale { account, uid: uid.clone(), pace, wrote, now: telling.now };
+    let tale = Tale { account, uid: uid.clone(), pace, wrote, released, now: telling.now };
     let mut said = Box::pin(chain::tell(telling, object, tale)).await?;
     if said.records > 0 {
         pace.present.wrote(&uid, telling.now);
@@ -139,6 +142,10 @@ impl Account for Tale<'_> {
     fn wrote(&mut self, object: TenantQuota, shown: TenantQuotaStatus) -> Arc<TenantQuota> {
         self.account.status = shown;
         (self.wrote)(object)
+    }
+
+    fn released(&mut self, object: TenantQuota) {
+        (self.released)(object);
     }
 
     fn may_go(&self) -> bool {

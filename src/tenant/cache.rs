@@ -28,6 +28,8 @@ const GONE: usize = 256;
 /// What we wrote and the watch has not told of yet.
 struct Written<K: Resource<DynamicType = ()>> {
     objects: HashMap<ObjectRef<K>, Arc<K>>,
+    /// What a write of ours has ended, with the versions that it had last.
+    ended: HashMap<ObjectRef<K>, u64>,
     /// The last deletions that the watch told of, with the versions that they made: an answer that comes after its
     /// object's end must not bring it back.
     gone: VecDeque<(ObjectRef<K>, u64)>,
@@ -35,7 +37,14 @@ struct Written<K: Resource<DynamicType = ()>> {
 
 impl<K: Resource<DynamicType = ()>> Default for Written<K> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), gone: VecDeque::new() }
+        Self { objects: HashMap::new(), ended: HashMap::new(), gone: VecDeque::new() }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Written<K> {
+    /// Whether an object of that name is one that we have ended. A later one of the same name has a higher version.
+    fn has_ended(&self, key: &ObjectRef<K>, object: &K) -> bool {
+        self.ended.get(key).is_some_and(|last| version(object) <= *last)
     }
 }
 
@@ -70,13 +79,21 @@ where
     /// The newest that is known of an object.
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let watched = self.store.get(key);
-        let written = self.written().objects.get(key).cloned();
-        match (watched, written) {
+        let written = self.written();
+        let newest = match (watched, written.objects.get(key).cloned()) {
             (Some(watched), Some(written)) if version(&*written) <= version(&*watched) => Some(watched),
             (watched @ Some(_), _) if broken::is(Variant::StaleCacheTrusted) => watched,
             (watched, None) => watched,
             (_, written) => written,
-        }
+        };
+        newest.filter(|newest| !written.has_ended(key, newest))
+    }
+
+    /// The newest that is known of an object that a pass was given: the watch may be behind our own last write, and what we
+    /// wrote is not. None if that write was its end.
+    pub fn newest(&self, given: &K) -> Option<Arc<K>> {
+        let key = ObjectRef::from_obj(given);
+        self.get(&key).or_else(|| (!self.written().has_ended(&key, given)).then(|| Arc::new(given.clone())))
     }
 
     /// Everything that the watch has told of, by a condition. For rare questions: it looks at every object.
@@ -88,6 +105,9 @@ where
     pub fn everything(&self) -> Vec<Arc<K>> {
         let mut all = self.store.state();
         let written = self.written();
+        if !written.ended.is_empty() {
+            all.retain(|watched| !written.has_ended(&ObjectRef::from_obj(&**watched), watched));
+        }
         all.extend(
             written.objects.iter().filter(|(key, _)| self.store.get(key).is_none()).map(|(_, ours)| Arc::clone(ours)),
         );
@@ -105,6 +125,23 @@ where
         object
     }
 
+    /// Keeps what the API server returned when we took our finalizer off: the end of the object, if nobody else holds it.
+    pub fn released(&self, object: K) {
+        let metadata = object.meta();
+        let is_held = metadata.finalizers.as_ref().is_some_and(|others| !others.is_empty());
+        if metadata.deletion_timestamp.is_none() || is_held {
+            self.wrote(object);
+            return;
+        }
+        let key = ObjectRef::from_obj(&object);
+        let mut written = self.written();
+        written.objects.remove(&key);
+        // Of what the watch holds no more it has told the end; of the rest it will, and that takes this away.
+        if self.store.get(&key).is_some() {
+            written.ended.insert(key, version(&object));
+        }
+    }
+
     /// Forgets what the watch has caught up with. Call it for every event, after the store has taken it in.
     pub fn heard(&self, event: &Event<K>) {
         match event {
@@ -120,6 +157,7 @@ where
                 locked(&self.left).remove(&key);
                 let mut written = self.written();
                 written.objects.remove(&key);
+                written.ended.remove(&key);
                 if written.gone.len() == GONE {
                     written.gone.pop_front();
                 }
@@ -129,7 +167,9 @@ where
             // What a complete list does not hold is gone, whatever we wrote before it was made; what we write while it
             // is being made comes as an event afterwards, and costs one more look at worst.
             Event::Init | Event::InitDone => {
-                self.written().objects.clear();
+                let mut written = self.written();
+                written.objects.clear();
+                written.ended.clear();
                 self.complete.send_replace(true);
             }
         }
@@ -179,7 +219,8 @@ fn version<K: Resource>(object: &K) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Namespace;
+    use jiff::Timestamp;
+    use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Time};
     use kube_runtime::reflector::store;
 
     use super::*;
@@ -256,5 +297,47 @@ mod tests {
         assert!(cache.get(&key).is_none(), "an answer that is late brings nothing back");
         cache.wrote(namespace("9"));
         assert!(cache.get(&key).is_some(), "made anew");
+    }
+
+    fn deleted(version: &str, finalizer: Option<&str>) -> Namespace {
+        let mut object = namespace(version);
+        object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        object.metadata.finalizers = finalizer.map(|finalizer| vec![finalizer.to_owned()]);
+        object
+    }
+
+    #[test]
+    fn what_a_write_of_ours_has_ended_is_gone_before_the_watch_tells_of_it() {
+        let (reader, mut writer) = store();
+        let cache = Cache::new(reader);
+        let key = ObjectRef::new("a");
+        let mut tell = |event: Event<Namespace>| {
+            writer.apply_watcher_event(&event);
+            cache.heard(&event);
+        };
+        let held = deleted("5", Some("ours"));
+        tell(Event::Apply(held.clone()));
+        assert!(cache.newest(&held).is_some());
+        // The API server stores no version of it without finalizers: the answer has the one that it deleted.
+        cache.released(deleted("5", None));
+        assert_eq!((cache.get(&key), cache.newest(&held), cache.everything()), (None, None, vec![]));
+        tell(Event::Apply(held.clone()));
+        assert_eq!((cache.get(&key), cache.newest(&held)), (None, None), "heard late");
+        tell(Event::Apply(namespace("7")));
+        assert!(cache.get(&key).is_some(), "another one of that name");
+        tell(Event::Delete(namespace("8")));
+        cache.released(deleted("8", None));
+        assert!(cache.written().ended.is_empty(), "nothing is left of what the watch has told");
+    }
+
+    #[test]
+    fn what_somebody_else_holds_is_there_without_our_finalizer() {
+        let (reader, mut writer) = store();
+        let cache = Cache::new(reader);
+        let event = Event::Apply(deleted("5", Some("ours")));
+        writer.apply_watcher_event(&event);
+        cache.heard(&event);
+        cache.released(deleted("6", Some("theirs")));
+        assert_eq!(cache.get(&ObjectRef::new("a")).unwrap().metadata.finalizers, Some(vec!["theirs".to_owned()]));
     }
 }

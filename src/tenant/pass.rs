@@ -46,8 +46,9 @@ const REFUSED: Duration = Duration::from_secs(10);
 
 /// Brings one object a pass further.
 pub async fn pass(context: &Context, object: &TenantContainer) -> Result<Done, PassError> {
-    // The cache may be behind our own last write; what we wrote is not.
-    let object = context.tenants.get(&ObjectRef::from_obj(object)).unwrap_or_else(|| Arc::new(object.clone()));
+    let Some(object) = context.tenants.newest(object) else {
+        return Ok(Done { look_again: RESYNC, ..Done::default() });
+    };
     let Some(namespace) =
         context.caches.namespaces.get(&ObjectRef::new(object.metadata.namespace.as_deref().unwrap_or_default()))
     else {
@@ -454,10 +455,13 @@ impl Pass<'_> {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
             let (keeper, last) = (self.context.keeper(), self.last.as_ref());
-            let is_buried = chain::let_go(keeper, tenant.chain(), &*self.object, last, epoch, now).await?;
-            self.done.writes += 1 + u32::from(is_buried);
-            if is_buried {
+            let gone = chain::let_go(keeper, tenant.chain(), &*self.object, last, epoch, now).await?;
+            self.done.writes += gone.writes();
+            if gone.is_buried {
                 self.context.tombstones.send_modify(|times| *times += 1);
+            }
+            if let Some(released) = gone.released {
+                self.context.tenants.released(released);
             }
         }
         Ok(self.done)
@@ -512,8 +516,10 @@ async fn refuse(context: &Context, object: &Arc<TenantContainer>, refusal: &Refu
     let finalized = object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
     if object.metadata.deletion_timestamp.is_some() && before.phase.is_none() && finalized {
         // It was never accepted: there is no chain to end and no child to delete.
-        chain::release(&context.client, &target, &**object).await?;
-        done.writes += 1;
+        if let Some(released) = chain::release(&context.client, &target, &**object).await? {
+            context.tenants.released(released);
+            done.writes += 1;
+        }
         return Ok(done);
     }
     let shown = status::refused(&before, refusal, object.metadata.generation.unwrap_or_default(), (context.clock)());

@@ -8,6 +8,8 @@ use super::{
     world::{BINDING, GRANT, World},
 };
 use crate::{
+    access,
+    api::AccessGrant,
     chain::simulated::{Cut, generations},
     ledger::{
         Kind,
@@ -178,6 +180,27 @@ async fn a_grant_that_is_deleted_without_the_database_leaves_a_tombstone_and_no_
     assert_eq!(world.server.tombstones(), 0);
     assert_eq!(world.told(), [LIFE[0], LIFE[1], LIFE[4]]);
     assert!(world.database.verify().is_clean());
+}
+
+/// The watch tells of an end some time after it: a pass that begins in between is about nothing any more.
+#[rstest]
+#[case::into_the_database(Weather::Fair)]
+#[case::into_a_tombstone(Weather::Away)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_was_let_go_is_not_let_go_again(#[case] weather: Weather) {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.database.set(weather);
+    world.delete();
+    let mut last = None;
+    while let Some(object) = world.server.get(GRANT) {
+        last = Some(object);
+        world.pass().await.unwrap();
+    }
+    let writes = world.server.writes();
+    let last: AccessGrant = serde_json::from_value(last.unwrap()).unwrap();
+    let done = access::pass(&world.context, &last).await.unwrap();
+    assert_eq!((done.writes, done.records, world.server.writes()), (0, 0, writes), "done again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,12 @@ use super::{
     world::{NEW, NEWER, World},
 };
 use crate::{
+    api::Deployment,
     chain::{
         SLOTS,
         simulated::{Cut, generations},
     },
+    fleet::pass,
     ledger::{
         Kind, Part, Record, Scope,
         simulated::{Database, Weather},
@@ -112,6 +114,27 @@ async fn a_rollout_is_told_by_whom_and_why_with_what_came_of_each_target() {
     let details = details(&records[0]);
     assert_eq!(details["message"], format!("a release of {NEW}: 5 targets in 2 waves"));
     assert!(fleet.replica.database.verify().is_clean());
+}
+
+/// The watch tells of an end some time after it: a pass that begins in between is about nothing any more.
+#[rstest]
+#[case::into_the_database(Weather::Fair)]
+#[case::into_a_tombstone(Weather::Away)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_was_let_go_is_not_let_go_again(#[case] weather: Weather) {
+    let mut fleet = fleet(Database::default()).await;
+    fleet.settle().await;
+    fleet.replica.database.set(weather);
+    fleet.delete();
+    let mut last = fleet.object().unwrap();
+    while fleet.object().is_some() {
+        last = fleet.object().unwrap();
+        fleet.pass().await.unwrap();
+    }
+    let writes = fleet.server.writes();
+    let last: Deployment = serde_json::from_value(last).unwrap();
+    let done = pass(&fleet.context, &last).await.unwrap();
+    assert_eq!((done.writes, done.records, fleet.server.writes()), (0, 0, writes), "done again");
 }
 
 #[rstest]

@@ -42,7 +42,7 @@ pub(super) struct Fleet {
     pub(super) world: World,
     pub(super) server: Server,
     pub(super) replica: Replica,
-    context: Context,
+    pub(super) context: Context,
     rollouts: Writer<Deployment>,
     tenants: Writer<TenantContainer>,
     clock: Arc<AtomicI64>,

@@ -129,7 +129,7 @@ impl World {
             tombstones: &self.tombstones,
             now: Micros(self.now),
         };
-        tell(telling, object, &self.pace, &|quota| Arc::new(quota)).await
+        tell(telling, object, &self.pace, &|quota| Arc::new(quota), &drop).await
     }
 
     /// Until there is nothing more to tell; also where the API server falls silent on the way: then the operator is started

@@ -437,6 +437,11 @@ impl World {
         self.pass_unheard();
     }
 
+    /// One pass over what the controller read before, and no watch has told of anything since.
+    pub(super) fn pass_over(&mut self, before: &TenantContainer) -> Result<Done, PassError> {
+        self.runtime.block_on(pass(&self.operator.context, before))
+    }
+
     /// One pass, and no watch has told of anything since the last.
     pub(super) fn pass_unheard(&mut self) {
         let Some(object) = self.server.read(OBJECT) else { return };

@@ -12,7 +12,8 @@ use super::{
     server::Cut,
 };
 use crate::{
-    chain::SLOTS,
+    api::TenantContainer,
+    chain::{self, SLOTS},
     ledger::{
         Head, Record,
         simulated::{Database, Weather},
@@ -91,6 +92,36 @@ fn what_happens_while_the_database_is_away_is_in_it_afterwards(#[case] from: usi
     settled(&mut world, &database, "away");
     assert_eq!((told(&database), database.audit_entries()), (states, audit), "replay has left something out");
     assert!(database.closed(CLUSTER, UID.parse().unwrap()).is_some(), "its end is known to be one");
+}
+
+/// The watch tells of an end some time after it: a pass that begins in between is about nothing any more.
+#[rstest]
+#[case::into_the_database(Weather::Fair, None)]
+#[case::into_a_tombstone(Weather::Away, None)]
+#[case::and_somebody_else_holds_it_still(Weather::Fair, Some("example.com/mine"))]
+fn what_was_let_go_is_not_let_go_again(#[case] weather: Weather, #[case] other: Option<&str>) {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    database.set(weather);
+    world.delete();
+    world.server.change(OBJECT, |object| {
+        object["metadata"]["finalizers"].as_array_mut().unwrap().extend(other.map(Value::from));
+    });
+    let last = loop {
+        let before: TenantContainer = world.server.read(OBJECT).unwrap();
+        world.pass();
+        if !world.server.read::<TenantContainer>(OBJECT).is_some_and(|object| chain::is_held(&object)) {
+            break before;
+        }
+        world.settle();
+        world.later(6);
+    };
+    let (writes, stones) = (world.server.writes(), world.server.list(TOMBSTONES));
+    assert_eq!(stones.len(), usize::from(weather == Weather::Away));
+    let done = world.pass_over(&last).unwrap();
+    assert_eq!((done.writes, done.records), (0, 0));
+    assert_eq!((world.server.writes(), world.server.list(TOMBSTONES)), (writes, stones), "done again");
 }
 
 #[test]
