@@ -122,7 +122,7 @@ pub async fn hold<K: Chained>(client: &Client, object: &K) -> Result<K, ShowErro
 }
 
 /// Takes the finalizer off, if it is still where it was read. Answers with what the object is from then on, which is its end
-/// where nobody else holds it; none where there was nothing to take off.
+/// where nobody else holds it; none where there was nothing to take off, or no telling what there is.
 pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -> Result<Option<K>, ShowError> {
     let finalizers = object.meta().finalizers.as_deref().unwrap_or_default();
     let Some(place) = finalizers.iter().position(|finalizer| finalizer == FINALIZER) else { return Ok(None) };
@@ -139,14 +139,16 @@ pub async fn release<K: Chained>(client: &Client, target: &Target, object: &K) -
         .await
     {
         Ok(released) => Ok(Some(released)),
-        Err(source) => match error(target.to_string(), source) {
-            ShowError::Gone(_) => {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            // Where the whole kind is not served just now that is the answer, too, and no end: it names no object.
+            let is_named = status.details.is_some_and(|details| details.name == target.name);
+            Ok(is_named.then(|| {
                 let mut last = object.clone();
                 last.meta_mut().finalizers = None;
-                Ok(Some(last))
-            }
-            other => Err(other),
-        },
+                last
+            }))
+        }
+        Err(source) => Err(error(target.to_string(), source)),
     }
 }
 

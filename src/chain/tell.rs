@@ -260,12 +260,12 @@ impl<A: Account> Teller<'_, A> {
     async fn let_go(mut self) -> Result<Said, ChainError> {
         let seal = self.seal()?;
         let (keeper, chain) = (self.telling.keeper, self.account.chain());
-        let gone = let_go(keeper, chain, &*self.object, self.last.as_ref(), seal.epoch, seal.at).await?;
-        self.said.writes += gone.writes();
-        if gone.is_buried {
+        let parted = let_go(keeper, chain, &*self.object, self.last.as_ref(), seal.epoch, seal.at).await?;
+        self.said.writes += parted.writes();
+        if parted.is_buried {
             self.telling.tombstones.send_modify(|times| *times += 1);
         }
-        if let Some(released) = gone.released {
+        if let Some(released) = parted.released {
             self.account.released(released);
         }
         Ok(self.said)

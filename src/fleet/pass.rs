@@ -132,11 +132,10 @@ fn observe(context: &Context, object: &Deployment) -> (Vec<Target>, Option<Confl
     };
     let Some(reach) = Reach::of(object) else { return (vec![], None) };
     let tenants = context.tenants.filter(|_| true);
-    // Newer than the watch, where we wrote.
-    let newest = |tenant: &Arc<TenantContainer>| context.tenants.get(&ObjectRef::from_obj(&**tenant));
-    let selected = tenants.iter().filter(|tenant| reach.selects(tenant, labels));
+    // Newer than the watch, where we wrote; none where that was the end.
+    let read = |tenant: &Arc<TenantContainer>| context.tenants.newest(tenant).and_then(|newest| target::read(&newest));
     let mut targets: Vec<Target> =
-        selected.filter_map(|tenant| target::read(&newest(tenant).unwrap_or_else(|| Arc::clone(tenant)))).collect();
+        tenants.iter().filter(|tenant| reach.selects(tenant, labels)).filter_map(read).collect();
     targets.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let conflict = select::conflict(object, &context.rollouts.filter(|_| true), &tenants, labels);
     (targets, conflict)

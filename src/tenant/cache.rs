@@ -46,6 +46,18 @@ impl<K: Resource<DynamicType = ()>> Written<K> {
     fn has_ended(&self, key: &ObjectRef<K>, object: &K) -> bool {
         self.ended.get(key).is_some_and(|last| version(object) <= *last)
     }
+
+    /// Whether the watch has told, not long ago, that an object of that name is gone which was not older.
+    fn is_gone(&self, key: &ObjectRef<K>, object: &K) -> bool {
+        self.gone.iter().any(|(gone, at)| gone == key && *at >= version(object))
+    }
+
+    /// Forgets what was written of an object up to that version.
+    fn forget(&mut self, key: &ObjectRef<K>, upto: u64) {
+        if self.objects.get(key).is_some_and(|ours| version(&**ours) <= upto) {
+            self.objects.remove(key);
+        }
+    }
 }
 
 /// Objects of one kind, by reference.
@@ -78,8 +90,13 @@ where
 
     /// The newest that is known of an object.
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
+        self.newest_of(&self.written(), key)
+    }
+
+    /// Under the lock that [`Self::heard`] takes after the store has its event: what was written is never forgotten between
+    /// two looks, of which the first saw the store without it.
+    fn newest_of(&self, written: &Written<K>, key: &ObjectRef<K>) -> Option<Arc<K>> {
         let watched = self.store.get(key);
-        let written = self.written();
         let newest = match (watched, written.objects.get(key).cloned()) {
             (Some(watched), Some(written)) if version(&*written) <= version(&*watched) => Some(watched),
             (watched @ Some(_), _) if broken::is(Variant::StaleCacheTrusted) => watched,
@@ -90,10 +107,12 @@ where
     }
 
     /// The newest that is known of an object that a pass was given: the watch may be behind our own last write, and what we
-    /// wrote is not. None if that write was its end.
+    /// wrote is not. None if that write was its end, or if the watch has told of its end since.
     pub fn newest(&self, given: &K) -> Option<Arc<K>> {
         let key = ObjectRef::from_obj(given);
-        self.get(&key).or_else(|| (!self.written().has_ended(&key, given)).then(|| Arc::new(given.clone())))
+        let written = self.written();
+        let is_over = || written.has_ended(&key, given) || written.is_gone(&key, given);
+        self.newest_of(&written, &key).or_else(|| (!is_over()).then(|| Arc::new(given.clone())))
     }
 
     /// Everything that the watch has told of, by a condition. For rare questions: it looks at every object.
@@ -103,8 +122,8 @@ where
 
     /// What the watch has told of and what was written since.
     pub fn everything(&self) -> Vec<Arc<K>> {
-        let mut all = self.store.state();
         let written = self.written();
+        let mut all = self.store.state();
         if !written.ended.is_empty() {
             all.retain(|watched| !written.has_ended(&ObjectRef::from_obj(&**watched), watched));
         }
@@ -119,7 +138,7 @@ where
         let object = Arc::new(object);
         let key = ObjectRef::from_obj(&*object);
         let mut written = self.written();
-        if !written.gone.iter().any(|(gone, at)| *gone == key && *at >= version(&*object)) {
+        if !written.is_gone(&key, &object) {
             written.objects.insert(key, Arc::clone(&object));
         }
         object
@@ -135,7 +154,7 @@ where
         }
         let key = ObjectRef::from_obj(&object);
         let mut written = self.written();
-        written.objects.remove(&key);
+        written.forget(&key, version(&object));
         // Of what the watch holds no more it has told the end; of the rest it will, and that takes this away.
         if self.store.get(&key).is_some() {
             written.ended.insert(key, version(&object));
@@ -145,19 +164,18 @@ where
     /// Forgets what the watch has caught up with. Call it for every event, after the store has taken it in.
     pub fn heard(&self, event: &Event<K>) {
         match event {
-            Event::Apply(object) | Event::InitApply(object) => {
-                let mut written = self.written();
-                let key = ObjectRef::from_obj(object);
-                if written.objects.get(&key).is_some_and(|ours| version(&**ours) <= version(object)) {
-                    written.objects.remove(&key);
-                }
-            }
+            Event::Apply(object) => self.written().forget(&ObjectRef::from_obj(object), version(object)),
+            // The store shows a list only once it is complete.
+            Event::InitApply(_) => {}
             Event::Delete(object) => {
                 let key = ObjectRef::from_obj(object);
                 locked(&self.left).remove(&key);
                 let mut written = self.written();
-                written.objects.remove(&key);
-                written.ended.remove(&key);
+                // Late, it tells nothing of what has the name since.
+                written.forget(&key, version(object));
+                if written.ended.get(&key).is_some_and(|last| *last <= version(object)) {
+                    written.ended.remove(&key);
+                }
                 if written.gone.len() == GONE {
                     written.gone.pop_front();
                 }
@@ -328,6 +346,31 @@ mod tests {
         tell(Event::Delete(namespace("8")));
         cache.released(deleted("8", None));
         assert!(cache.written().ended.is_empty(), "nothing is left of what the watch has told");
+        assert_eq!(cache.newest(&held), None, "a pass that was given it before");
+        assert!(cache.newest(&namespace("9")).is_some());
+    }
+
+    #[test]
+    fn what_is_heard_late_takes_nothing_away_that_was_written_since() {
+        let (reader, mut writer) = store();
+        let cache = Cache::new(reader);
+        let key = ObjectRef::new("a");
+        let mut tell = |event: Event<Namespace>| {
+            writer.apply_watcher_event(&event);
+            cache.heard(&event);
+        };
+        let shown = || cache.get(&key).and_then(|object| object.metadata.resource_version.clone());
+        tell(Event::Apply(namespace("4")));
+        cache.wrote(namespace("5"));
+        tell(Event::Init);
+        tell(Event::InitApply(namespace("5")));
+        assert_eq!(shown().as_deref(), Some("5"), "the store has 4 until the list is complete");
+        tell(Event::InitDone);
+        cache.wrote(namespace("8"));
+        tell(Event::Delete(namespace("7")));
+        assert_eq!(shown().as_deref(), Some("8"), "made anew, and written, before the end of the old one was heard");
+        cache.released(deleted("5", None));
+        assert_eq!(shown().as_deref(), Some("8"));
     }
 
     #[test]

@@ -455,12 +455,12 @@ impl Pass<'_> {
             let now = (self.context.clock)();
             let epoch = self.seal(now)?.epoch;
             let (keeper, last) = (self.context.keeper(), self.last.as_ref());
-            let gone = chain::let_go(keeper, tenant.chain(), &*self.object, last, epoch, now).await?;
-            self.done.writes += gone.writes();
-            if gone.is_buried {
+            let parted = chain::let_go(keeper, tenant.chain(), &*self.object, last, epoch, now).await?;
+            self.done.writes += parted.writes();
+            if parted.is_buried {
                 self.context.tombstones.send_modify(|times| *times += 1);
             }
-            if let Some(released) = gone.released {
+            if let Some(released) = parted.released {
                 self.context.tenants.released(released);
             }
         }

@@ -94,6 +94,33 @@ fn what_happens_while_the_database_is_away_is_in_it_afterwards(#[case] from: usi
     assert!(database.closed(CLUSTER, UID.parse().unwrap()).is_some(), "its end is known to be one");
 }
 
+/// The object as the pass read it that let it go.
+fn until_it_is_let_go(world: &mut World) -> TenantContainer {
+    loop {
+        let before: TenantContainer = world.server.read(OBJECT).unwrap();
+        world.pass();
+        if !world.server.read::<TenantContainer>(OBJECT).is_some_and(|object| chain::is_held(&object)) {
+            return before;
+        }
+        world.settle();
+        world.later(6);
+    }
+}
+
+#[test]
+fn an_end_whose_answer_was_lost_is_known_from_the_next_one() {
+    let database = Database::default();
+    let mut world = World::beside(&database);
+    world.run();
+    world.delete();
+    let last = until_it_is_let_go(&mut world);
+    // Another process, which remembers no answer, and to which the watch has told nothing of it.
+    world.start_operator_again();
+    world.pass_as_of(&serde_json::to_value(&last).unwrap());
+    assert_eq!(world.pass_over(&last).unwrap().writes, 1, "it asks once");
+    assert_eq!(world.pass_over(&last).unwrap().writes, 0, "and was told that there is nothing");
+}
+
 /// The watch tells of an end some time after it: a pass that begins in between is about nothing any more.
 #[rstest]
 #[case::into_the_database(Weather::Fair, None)]
@@ -108,15 +135,7 @@ fn what_was_let_go_is_not_let_go_again(#[case] weather: Weather, #[case] other: 
     world.server.change(OBJECT, |object| {
         object["metadata"]["finalizers"].as_array_mut().unwrap().extend(other.map(Value::from));
     });
-    let last = loop {
-        let before: TenantContainer = world.server.read(OBJECT).unwrap();
-        world.pass();
-        if !world.server.read::<TenantContainer>(OBJECT).is_some_and(|object| chain::is_held(&object)) {
-            break before;
-        }
-        world.settle();
-        world.later(6);
-    };
+    let last = until_it_is_let_go(&mut world);
     let (writes, stones) = (world.server.writes(), world.server.list(TOMBSTONES));
     assert_eq!(stones.len(), usize::from(weather == Weather::Away));
     let done = world.pass_over(&last).unwrap();

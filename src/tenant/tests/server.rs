@@ -235,9 +235,12 @@ impl Server {
         }
         Ok(match answer {
             Ok(object) => response(StatusCode::OK, &object),
-            Err((code, message)) => {
-                response(code_of(code), &status(code, if code == 404 { "NotFound" } else { "Invalid" }, &message))
+            Err((404, message)) => {
+                let mut status = status(404, "NotFound", &message);
+                status["details"] = json!({"name": path.trim_end_matches("/status").rsplit('/').next()});
+                response(StatusCode::NOT_FOUND, &status)
             }
+            Err((code, message)) => response(code_of(code), &status(code, "Invalid", &message)),
         })
     }
 
