@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 
 /// The name of the process, as of a pod.
 pub(crate) const NAME: &str = "process-0";
+/// Those that there are beside it, too.
+const PROCESSES: [&str; 2] = [NAME, "process-1"];
 /// The states of an undisturbed life. Beside them there are records within a state (rollouts), which tell of what was
 /// seen in between, and so differ with what came in between.
 pub(crate) const STORY: [&str; 5] = [
@@ -116,10 +118,13 @@ impl Theatre {
         self.s.admin.wait_for("its end is in the database", PATIENCE, told).unwrap();
     }
 
-    /// Its states are those of an undisturbed life, in one line.
+    /// Its states are those of an undisturbed life, in one line; or as [`Self::shows_the_story`] has it, where a process found
+    /// the database slower than its budget: that happens where nothing is wrong with it, on a starved machine.
     pub(crate) fn is_the_story(&self, object: &Value) {
         self.shows_the_story(object);
-        assert!(database::is_one_line(uid(object)).unwrap(), "{:?}", hops(uid(object)));
+        let was_slow = |name| !self.stand.lines(name, "the ledger's database is left alone for now").is_empty();
+        let is_one_line = database::is_one_line(uid(object)).unwrap();
+        assert!(is_one_line || PROCESSES.into_iter().any(was_slow), "{:?}", hops(uid(object)));
     }
 
     /// What was shown of it are the states of an undisturbed life. Where the database was slower than its budget and the
@@ -141,7 +146,7 @@ impl Theatre {
         };
         self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
         judges::both_agree(&self.s.admin, |arguments| self.stand.berth(arguments)).unwrap();
-        for name in [NAME, "process-1"] {
+        for name in PROCESSES {
             for end in ["panicked", "overflowed its stack"] {
                 let lines = self.stand.lines(name, end);
                 assert!(lines.is_empty(), "{lines:?}");
