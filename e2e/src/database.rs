@@ -44,18 +44,19 @@ pub fn hops(uid: &str) -> Result<Vec<String>, Error> {
 /// The hops from the first record to the head, as [`hops`]: without those that were never shown, since another was. Nothing
 /// where the way back from the head has a gap.
 pub fn line(uid: &str) -> Result<Vec<String>, Error> {
-    column(
-        "WITH RECURSIVE line AS (
-             SELECT h.* FROM berth.container_status_history h
-             JOIN berth.ledger_heads e USING (cluster_id, uid, sequence, hash) WHERE uid = :'uid'
-             UNION ALL
-             SELECT h.* FROM line l JOIN berth.container_status_history h
-             ON (h.cluster_id, h.uid, h.sequence, h.hash) = (l.cluster_id, l.uid, l.sequence - 1, l.prev))
-         SELECT coalesce(from_state, '') || '>' || coalesce(to_state, '') || ' ' || reason
-         FROM line WHERE EXISTS (SELECT FROM line WHERE sequence = 1) ORDER BY sequence",
-        &[("uid", uid)],
-    )
+    let hops = "SELECT coalesce(from_state, '') || '>' || coalesce(to_state, '') || ' ' || reason
+                FROM line WHERE EXISTS (SELECT FROM line WHERE sequence = 1) ORDER BY sequence";
+    column(&format!("{LINE} {hops}"), &[("uid", uid)])
 }
+
+/// Before a SELECT: `line` has the records from the head of the chain `:'uid'` back to its first.
+pub const LINE: &str = "
+    WITH RECURSIVE line AS (
+        SELECT h.* FROM berth.container_status_history h
+        JOIN berth.ledger_heads e USING (cluster_id, uid, sequence, hash) WHERE uid = :'uid'
+        UNION ALL
+        SELECT h.* FROM line l JOIN berth.container_status_history h
+        ON (h.cluster_id, h.uid, h.sequence, h.hash) = (l.cluster_id, l.uid, l.sequence - 1, l.prev))";
 
 /// Whether the chain is one line: contiguous from 1, each record's `prev` the hash before it, its end the head.
 pub fn is_one_line(uid: &str) -> Result<bool, Error> {

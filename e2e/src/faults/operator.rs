@@ -144,6 +144,21 @@ impl Stand {
         text.lines().filter(|line| line.contains(part)).map(|line| line.chars().take(300).collect()).collect()
     }
 
+    /// Whether a process has found the database slower than its budget. Where that happens although nothing is wrong with it,
+    /// on a starved machine, and a status write fails besides, a record may stand beside the line that was shown.
+    pub fn has_left_the_database_alone(&self) -> io::Result<bool> {
+        for file in fs::read_dir(self.folder.path())? {
+            let path = file?.path();
+            let is_log = path.extension().is_some_and(|extension| extension == "log");
+            if is_log
+                && String::from_utf8_lossy(&fs::read(path)?).contains("the ledger's database is left alone for now")
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
     }

@@ -25,8 +25,6 @@ use serde_json::{Value, json};
 
 /// The name of the process, as of a pod.
 pub(crate) const NAME: &str = "process-0";
-/// Those that there are beside it, too.
-const PROCESSES: [&str; 2] = [NAME, "process-1"];
 /// The states of an undisturbed life. Beside them there are records within a state (rollouts), which tell of what was
 /// seen in between, and so differ with what came in between.
 pub(crate) const STORY: [&str; 5] = [
@@ -122,9 +120,8 @@ impl Theatre {
     /// the database slower than its budget: that happens where nothing is wrong with it, on a starved machine.
     pub(crate) fn is_the_story(&self, object: &Value) {
         self.shows_the_story(object);
-        let was_slow = |name| !self.stand.lines(name, "the ledger's database is left alone for now").is_empty();
         let is_one_line = database::is_one_line(uid(object)).unwrap();
-        assert!(is_one_line || PROCESSES.into_iter().any(was_slow), "{:?}", hops(uid(object)));
+        assert!(is_one_line || self.stand.has_left_the_database_alone().unwrap(), "{:?}", hops(uid(object)));
     }
 
     /// What was shown of it are the states of an undisturbed life. Where the database was slower than its budget and the
@@ -146,7 +143,7 @@ impl Theatre {
         };
         self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
         judges::both_agree(&self.s.admin, |arguments| self.stand.berth(arguments)).unwrap();
-        for name in PROCESSES {
+        for name in [NAME, "process-1"] {
             for end in ["panicked", "overflowed its stack"] {
                 let lines = self.stand.lines(name, end);
                 assert!(lines.is_empty(), "{lines:?}");

@@ -153,12 +153,13 @@ fn a_rollout_ends_right_however_often_the_operator_dies_in_the_middle_of_it() {
         thread::spawn(move || Watched::follow(&admin, count, BAD, PATIENCE))
     };
     let mut kills = kills(count).into_iter().enumerate().peekable();
+    // Counted before: on a busy machine the write is held up and done before anybody asks.
+    let mut stalled = stand.api.counts().stalled;
     if let Some((_, (rule, _))) = kills.peek() {
         stand.api.rule(rule.clone());
     }
     s.user.feed(&["create", "--filename", "-"], &rollout(count).to_string()).unwrap();
     while let Some((number, (_, what))) = kills.next() {
-        let stalled = stand.api.counts().stalled;
         assert!(stand.api.until_struck(PATIENCE), "kill {number}: no {what} was written");
         if number % 3 == 1 {
             let is_done = || stand.api.counts().stalled > stalled;
@@ -174,6 +175,7 @@ fn a_rollout_ends_right_however_often_the_operator_dies_in_the_middle_of_it() {
         assert!(given < count, "that is not the middle");
         stand.api.fair();
         // Before the next one begins: it would be beyond it.
+        stalled = stand.api.counts().stalled;
         if let Some((_, (rule, _))) = kills.peek() {
             stand.api.rule(rule.clone());
         }
@@ -216,15 +218,18 @@ fn is_told(s: &Scenario, stand: &Stand, done: &Value, count: usize) {
     assert_eq!(row("scope = 'wave' AND outcome = 'Done'"), 5);
     assert_eq!(row("scope = 'target' AND outcome = 'Updated'"), count - BAD);
     assert_eq!(row("scope = 'target' AND outcome = 'Failed' AND reason = 'Unschedulable'"), BAD);
-    let told = "FROM berth.rollout_history r, jsonb_array_elements(r.details->'parts') p
-                WHERE r.uid = :'uid' AND p->>'scope' = 'target'";
-    assert_eq!(number(&format!("SELECT count(*) {told}")), count, "each target is told of once");
-    assert_eq!(number(&format!("SELECT count(DISTINCT p->>'key') {told}")), count);
-    let story = database::hops(uid(done)).unwrap();
+    let story = database::line(uid(done)).unwrap();
     println!("{} records: {}", story.len(), story.join(", "));
     assert_eq!((story[0].as_str(), story.last().unwrap().as_str()), ("> Began", "> Complete"));
     assert!(story.len() <= 12 + count / 20, "{story:?}");
-    assert!(database::is_one_line(uid(done)).unwrap());
+    let is_slow = stand.has_left_the_database_alone().unwrap();
+    assert!(is_slow || database::is_one_line(uid(done)).unwrap(), "{:?}", database::hops(uid(done)));
+    // What stands beside the line was never shown, and told again.
+    let told = |what: &str| {
+        let parts = "FROM line, jsonb_array_elements(details->'parts') p WHERE p->>'scope' = 'target'";
+        number(&format!("{} SELECT count({what}) {parts}", database::LINE))
+    };
+    assert_eq!((told("*"), told("DISTINCT p->>'key'")), (count, count), "each target is told of once");
     judges::both_agree(&s.admin, |arguments| stand.berth(arguments)).unwrap();
 }
 
