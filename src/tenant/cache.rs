@@ -250,10 +250,21 @@ mod tests {
         object
     }
 
+    /// A cache, and the watch that fills it.
+    fn watched() -> (Cache<Namespace>, impl FnMut(Event<Namespace>)) {
+        let (reader, mut writer) = store();
+        let cache = Cache::new(reader);
+        let filled = cache.clone();
+        let tell = move |event| {
+            writer.apply_watcher_event(&event);
+            filled.heard(&event);
+        };
+        (cache, tell)
+    }
+
     #[tokio::test]
     async fn everybody_who_waits_for_the_first_list_is_woken() {
-        let (reader, mut writer) = store();
-        let cache = Cache::<Namespace>::new(reader);
+        let (cache, tell) = watched();
         let waiting: Vec<_> = (0..20)
             .map(|_| {
                 let cache = cache.clone();
@@ -261,10 +272,7 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        for event in [Event::Init, Event::InitApply(namespace("1")), Event::InitDone] {
-            writer.apply_watcher_event(&event);
-            cache.heard(&event);
-        }
+        [Event::Init, Event::InitApply(namespace("1")), Event::InitDone].into_iter().for_each(tell);
         for waiter in waiting {
             tokio::time::timeout(std::time::Duration::from_secs(5), waiter).await.unwrap().unwrap();
         }
@@ -272,12 +280,7 @@ mod tests {
 
     #[test]
     fn a_list_that_has_only_begun_says_of_nothing_that_it_is_absent() {
-        let (reader, mut writer) = store();
-        let cache = Cache::new(reader);
-        let mut tell = |event: Event<Namespace>| {
-            writer.apply_watcher_event(&event);
-            cache.heard(&event);
-        };
+        let (cache, mut tell) = watched();
         tell(Event::Init);
         assert!(!*cache.complete.borrow(), "an incomplete list lets a pass begin");
         tell(Event::InitDone);
@@ -290,13 +293,8 @@ mod tests {
 
     #[test]
     fn an_own_write_is_seen_before_the_watch_tells_of_it_and_never_after() {
-        let (reader, mut writer) = store();
-        let cache = Cache::new(reader);
+        let (cache, mut tell) = watched();
         let key = ObjectRef::new("a");
-        let mut tell = |event: Event<Namespace>| {
-            writer.apply_watcher_event(&event);
-            cache.heard(&event);
-        };
         tell(Event::Apply(namespace("1")));
         cache.wrote(namespace("5"));
         assert_eq!(cache.get(&key).unwrap().metadata.resource_version.as_deref(), Some("5"));
@@ -326,13 +324,8 @@ mod tests {
 
     #[test]
     fn what_a_write_of_ours_has_ended_is_gone_before_the_watch_tells_of_it() {
-        let (reader, mut writer) = store();
-        let cache = Cache::new(reader);
+        let (cache, mut tell) = watched();
         let key = ObjectRef::new("a");
-        let mut tell = |event: Event<Namespace>| {
-            writer.apply_watcher_event(&event);
-            cache.heard(&event);
-        };
         let held = deleted("5", Some("ours"));
         tell(Event::Apply(held.clone()));
         assert!(cache.newest(&held).is_some());
@@ -352,13 +345,8 @@ mod tests {
 
     #[test]
     fn what_is_heard_late_takes_nothing_away_that_was_written_since() {
-        let (reader, mut writer) = store();
-        let cache = Cache::new(reader);
+        let (cache, mut tell) = watched();
         let key = ObjectRef::new("a");
-        let mut tell = |event: Event<Namespace>| {
-            writer.apply_watcher_event(&event);
-            cache.heard(&event);
-        };
         let shown = || cache.get(&key).and_then(|object| object.metadata.resource_version.clone());
         tell(Event::Apply(namespace("4")));
         cache.wrote(namespace("5"));
@@ -375,11 +363,8 @@ mod tests {
 
     #[test]
     fn what_somebody_else_holds_is_there_without_our_finalizer() {
-        let (reader, mut writer) = store();
-        let cache = Cache::new(reader);
-        let event = Event::Apply(deleted("5", Some("ours")));
-        writer.apply_watcher_event(&event);
-        cache.heard(&event);
+        let (cache, mut tell) = watched();
+        tell(Event::Apply(deleted("5", Some("ours"))));
         cache.released(deleted("6", Some("theirs")));
         assert_eq!(cache.get(&ObjectRef::new("a")).unwrap().metadata.finalizers, Some(vec!["theirs".to_owned()]));
     }
