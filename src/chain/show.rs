@@ -176,3 +176,47 @@ fn error(subject: String, source: kube::Error) -> ShowError {
         _ => ShowError::Api { subject, source: Box::new(source) },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+    use rstest::rstest;
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::api::TenantQuota;
+
+    /// To every request the same 404.
+    fn nothing_there(details: Value) -> Client {
+        let answer = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "not found",
+            "reason": "NotFound", "details": details, "code": 404});
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let body = Body::from(answer.to_string().into_bytes());
+            async { Response::builder().status(404).header("content-type", "application/json").body(body) }
+        });
+        Client::new(service, "default")
+    }
+
+    #[rstest]
+    #[case::the_object_is_gone(json!({"name": "acme", "group": "berth.dev", "kind": "tenantquotas"}), true)]
+    #[case::the_kind_is_not_served(json!({}), false)]
+    #[tokio::test]
+    async fn only_a_404_that_names_the_object_is_its_end(#[case] details: Value, #[case] is_end: bool) {
+        let quota = json!({
+            "metadata": {"name": "acme", "uid": Uuid::from_u128(1), "finalizers": [FINALIZER], "deletionTimestamp": "2030-01-01T13:00:00Z"},
+            "spec": {"tenantOrg": "acme", "limits": {}},
+        });
+        let quota: TenantQuota = serde_json::from_value(quota).unwrap();
+        let target = Target {
+            cluster: Uuid::from_u128(7),
+            uid: Uuid::from_u128(1),
+            kind: "TenantQuota".to_owned(),
+            namespace: String::new(),
+            name: "acme".to_owned(),
+        };
+        let last = release(&nothing_there(details), &target, &quota).await.unwrap();
+        assert_eq!(last.map(|last| last.metadata.finalizers), is_end.then_some(None));
+    }
+}

@@ -1,5 +1,7 @@
 //! What the ledger is told of a rollout, whatever comes between.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -135,6 +137,25 @@ async fn a_rollout_that_was_let_go_is_not_let_go_again(#[case] weather: Weather)
     let last: Deployment = serde_json::from_value(last).unwrap();
     let done = pass(&fleet.context, &last).await.unwrap();
     assert_eq!((done.writes, done.records, fleet.server.writes()), (0, 0, writes), "done again");
+}
+
+/// A target that a write of ours has ended, of whose end the watch has not told yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_was_let_go_is_none_before_the_watch_tells_of_it() {
+    let mut fleet = fleet(Database::default()).await;
+    fleet.settle().await;
+    let targets = |fleet: &Fleet| fleet.object().unwrap()["status"]["targets"].clone();
+    assert_eq!(targets(&fleet), 5);
+    let mut service = fleet.world.services[4].read();
+    service.metadata =
+        fleet.context.tenants.filter(|watched| watched.metadata.name == service.metadata.name)[0].metadata.clone();
+    service.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    service.metadata.finalizers = None;
+    fleet.context.tenants.released(service);
+    let rollout: Deployment = serde_json::from_value(fleet.object().unwrap()).unwrap();
+    pass(&fleet.context, &rollout).await.unwrap();
+    assert_eq!(fleet.context.tenants.len(), 5, "the watch has it");
+    assert_eq!(targets(&fleet), 4);
 }
 
 #[rstest]

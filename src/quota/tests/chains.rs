@@ -1,6 +1,6 @@
 //! What the ledger is told of a quota, whatever comes between, and that what is reserved is nobody's but the desk's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -43,6 +43,8 @@ struct World {
     told: Told,
     pace: Pace,
     tombstones: watch::Sender<u64>,
+    /// What was handed over as let go, by its finalizers.
+    let_go: Mutex<Vec<Option<Vec<String>>>>,
     now: i64,
 }
 
@@ -65,6 +67,7 @@ impl World {
             told: Told::default(),
             pace: Pace::default(),
             tombstones: watch::Sender::new(0),
+            let_go: Mutex::default(),
             now: START,
         };
         world.round(2, 0);
@@ -129,7 +132,8 @@ impl World {
             tombstones: &self.tombstones,
             now: Micros(self.now),
         };
-        tell(telling, object, &self.pace, &|quota| Arc::new(quota), &drop).await
+        let let_go = |quota: TenantQuota| self.let_go.lock().unwrap().push(quota.metadata.finalizers);
+        tell(telling, object, &self.pace, &|quota| Arc::new(quota), &let_go).await
     }
 
     /// Until there is nothing more to tell; also where the API server falls silent on the way: then the operator is started
@@ -177,6 +181,7 @@ async fn a_quota_is_told_by_whom_and_why_and_what_is_reserved_stays_the_desks() 
     }
     assert_eq!(world.replica.told(), LIFE);
     assert_eq!(world.object(), None, "it is let go");
+    assert_eq!(*world.let_go.lock().unwrap(), [Some(vec![])], "and the cache hears that it is");
     let records = world.replica.line();
     assert!(records.iter().all(|record| record.envelope().kind == Kind::Quota));
     let details = |number: usize| serde_json::from_str::<Value>(records[number].details().unwrap()).unwrap();
