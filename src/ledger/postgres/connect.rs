@@ -91,8 +91,9 @@ pub(super) fn pool(options: PgConnectOptions, plans: Plans, connections: u32) ->
         //
         // And one that is given up while its BEGIN is on its way leaves a transaction that sqlx does not know of: what the
         // connection is used for next would be answered, hold its locks, and never be committed. ROLLBACK alone would warn in
-        // the server's log each time, so one is begun for it; in one that is open BEGIN does nothing, in a failed one it fails,
-        // and the connection is cut.
+        // the server's log each time, so one is begun for it; in one that is open BEGIN does no more than
+        // warn, in a failed one it fails, and the connection is cut. So it is where a RELEASE was given up which the server
+        // had: sqlx goes back to a savepoint that is no more.
         .after_release(|connection, _| {
             Box::pin(async move {
                 match tokio::time::timeout(RELEASE, connection.execute("BEGIN; ROLLBACK")).await {
