@@ -69,7 +69,6 @@ pub async fn pass(context: &Context, object: &AccessGrant) -> Result<Done, PassE
         keeper: context.keeper(),
         cluster: context.cluster,
         epoch: &context.epoch,
-        tombstones: &context.tombstones,
         now: Micros(now.as_microsecond()),
     };
     let said = Box::pin(chain::tell(telling, object, Tale { context, grant: &grant, account, seen })).await?;

@@ -25,8 +25,8 @@ const STEPS: usize = 6;
 /// What letting an object go came to.
 #[derive(Debug)]
 pub struct LetGo<K> {
-    /// A tombstone was written: somebody has to look after it.
-    pub is_buried: bool,
+    /// A tombstone was written.
+    is_buried: bool,
     /// The object without its finalizer; none where it was off before.
     pub released: Option<K>,
 }
@@ -59,7 +59,7 @@ pub async fn let_go<K: Chained>(
 
 /// Whether a tombstone had to be written.
 async fn settle(
-    Keeper { client, home, ledger, told: _ }: Keeper<'_>,
+    Keeper { client, home, ledger, told: _, tombstones }: Keeper<'_>,
     Chain { target, head: terminal, shown, .. }: Chain<'_>,
     last: Option<&Record>,
     epoch: u64,
@@ -103,7 +103,10 @@ async fn settle(
                 let carried = |record: &&Record| links.iter().any(|link| head(link) == record.head());
                 let records: Vec<Record> = records.iter().filter(carried).cloned().collect();
                 let stone = Stone { target: target.clone(), terminal, epoch, records };
-                tombstone::write(client, home, &stone).await?;
+                let written = tombstone::write(client, home, &stone).await;
+                // It may be there also where its answer was lost, and stays where the finalizer is refused.
+                tombstones.send_modify(|times| *times += 1);
+                written?;
                 info!(uid = %target.uid, records = stone.records.len(), tombstone = stone.name(),
                     "the database is away: a tombstone carries the last records of this object");
                 deletion.tombstone = Tombstone::Complete;

@@ -27,6 +27,7 @@ mod told;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 pub use calm::Calm;
 pub use carried::{SLOTS, read, slots_left};
@@ -78,6 +79,8 @@ pub struct Keeper<'a> {
     pub ledger: &'a Ledger,
     /// What it was told of objects of this kind.
     pub told: &'a Told,
+    /// Moves whenever a tombstone is written: somebody has to look after it, whatever becomes of the pass.
+    pub tombstones: &'a watch::Sender<u64>,
 }
 
 /// The chain of one object, as its status shows it.

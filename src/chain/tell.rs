@@ -7,7 +7,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
 use tracing::info;
 use uuid::Uuid;
 
@@ -91,8 +90,6 @@ pub struct Telling<'a> {
     pub cluster: Uuid,
     /// The epoch of the leadership under which this process may write now; none after its local deadline.
     pub epoch: &'a (dyn Fn() -> Option<u64> + Send + Sync),
-    /// Moves whenever a tombstone was written.
-    pub tombstones: &'a watch::Sender<u64>,
     /// When what is told was seen.
     pub now: Micros,
 }
@@ -262,9 +259,6 @@ impl<A: Account> Teller<'_, A> {
         let (keeper, chain) = (self.telling.keeper, self.account.chain());
         let parted = let_go(keeper, chain, &*self.object, self.last.as_ref(), seal.epoch, seal.at).await?;
         self.said.writes += parted.writes();
-        if parted.is_buried {
-            self.telling.tombstones.send_modify(|times| *times += 1);
-        }
         if let Some(released) = parted.released {
             self.account.released(released);
         }

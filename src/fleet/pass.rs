@@ -85,13 +85,7 @@ pub async fn pass(context: &Context, object: &Deployment) -> Result<Done, PassEr
     let account = Account::read(&object, &rollout, context.cluster).map_err(ChainError::from)?;
     let is_back = plan.course != Course::Forward;
     let seen = Seen { shown, outcomes: outcomes(&sight, &plan), is_back, now };
-    let telling = Telling {
-        keeper: context.keeper(),
-        cluster: context.cluster,
-        epoch: &context.epoch,
-        tombstones: &context.tombstones,
-        now,
-    };
+    let telling = Telling { keeper: context.keeper(), cluster: context.cluster, epoch: &context.epoch, now };
     let tale = Tale { context, rollout: &rollout, account, seen };
     // Boxed: it is much of a pass.
     let said = Box::pin(chain::tell(telling, Arc::clone(&object), tale)).await?;

@@ -179,10 +179,15 @@ impl Rounds {
             return Ok(Said { writes, ..Said::default() });
         };
         let telling = Telling {
-            keeper: Keeper { client: &context.client, home: &context.home, ledger: &context.ledger, told: &self.told },
+            keeper: Keeper {
+                client: &context.client,
+                home: &context.home,
+                ledger: &context.ledger,
+                told: &self.told,
+                tombstones: &context.tombstones,
+            },
             cluster: context.cluster,
             epoch: &context.epoch,
-            tombstones: &context.tombstones,
             now: (context.clock)(),
         };
         let wrote = |quota| context.quotas.wrote(quota);

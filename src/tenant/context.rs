@@ -61,7 +61,13 @@ pub struct Context {
 impl Context {
     /// What the chains of TenantContainers are kept and shown with.
     pub(super) fn keeper(&self) -> Keeper<'_> {
-        Keeper { client: &self.client, home: &self.home, ledger: &self.ledger, told: &self.told }
+        Keeper {
+            client: &self.client,
+            home: &self.home,
+            ledger: &self.ledger,
+            told: &self.told,
+            tombstones: &self.tombstones,
+        }
     }
 }
 

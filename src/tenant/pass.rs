@@ -457,9 +457,6 @@ impl Pass<'_> {
             let (keeper, last) = (self.context.keeper(), self.last.as_ref());
             let parted = chain::let_go(keeper, tenant.chain(), &*self.object, last, epoch, now).await?;
             self.done.writes += parted.writes();
-            if parted.is_buried {
-                self.context.tombstones.send_modify(|times| *times += 1);
-            }
             if let Some(released) = parted.released {
                 self.context.tenants.released(released);
             }

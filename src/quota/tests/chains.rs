@@ -126,10 +126,15 @@ impl World {
         let object: Arc<TenantQuota> = Arc::new(serde_json::from_value(object).unwrap());
         let (client, epoch) = (self.server.client(), self.replica.epoch());
         let telling = Telling {
-            keeper: Keeper { client: &client, home: HOME, ledger: &self.replica.ledger, told: &self.told },
+            keeper: Keeper {
+                client: &client,
+                home: HOME,
+                ledger: &self.replica.ledger,
+                told: &self.told,
+                tombstones: &self.tombstones,
+            },
             cluster: CLUSTER,
             epoch: &epoch,
-            tombstones: &self.tombstones,
             now: Micros(self.now),
         };
         let let_go = |quota: TenantQuota| self.let_go.lock().unwrap().push(quota.metadata.finalizers);

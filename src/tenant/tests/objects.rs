@@ -466,6 +466,11 @@ impl World {
         self.ended = Some(ended);
     }
 
+    /// How often whoever looks after tombstones was told of one.
+    pub(super) fn tombstones_told(&self) -> u64 {
+        *self.operator.context.tombstones.borrow()
+    }
+
     /// Another process under another epoch, which remembers nothing.
     pub(super) fn start_operator_again(&mut self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);

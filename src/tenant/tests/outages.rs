@@ -121,6 +121,34 @@ fn an_end_whose_answer_was_lost_is_known_from_the_next_one() {
     assert_eq!(world.pass_over(&last).unwrap().writes, 0, "and was told that there is nothing");
 }
 
+/// Whoever looks after tombstones hears of one that is there, whatever became of the pass that wrote it.
+#[rstest]
+#[case::refused(Cut::Answer(500))]
+#[case::without_an_answer(Cut::Lost)]
+fn a_tombstone_is_heard_of_though_the_pass_that_wrote_it_failed(#[case] how: Cut) {
+    let mut in_a_failed_pass = 0;
+    for left in 0.. {
+        let database = Database::default();
+        let mut world = World::beside(&database);
+        world.run();
+        database.set(Weather::Away);
+        world.delete();
+        world.server.cut_after(left, how);
+        world.pass();
+        while world.server.list(TOMBSTONES).is_empty() {
+            world.settle();
+            world.later(6);
+            world.pass();
+        }
+        assert_ne!(world.tombstones_told(), 0, "{how:?} {left}: nobody is told of it");
+        in_a_failed_pass += usize::from(world.server.get(OBJECT).is_some());
+        if !world.server.was_cut() {
+            break;
+        }
+    }
+    assert_ne!(in_a_failed_pass, 0, "the object is still there after it");
+}
+
 /// The watch tells of an end some time after it: a pass that begins in between is about nothing any more.
 #[rstest]
 #[case::into_the_database(Weather::Fair, None)]
