@@ -61,13 +61,8 @@ pub struct Context {
 impl Context {
     /// What the chains of TenantContainers are kept and shown with.
     pub(super) fn keeper(&self) -> Keeper<'_> {
-        Keeper {
-            client: &self.client,
-            home: &self.home,
-            ledger: &self.ledger,
-            told: &self.told,
-            tombstones: &self.tombstones,
-        }
+        let Self { client, home, ledger, told, tombstones, .. } = self;
+        Keeper { client, home, ledger, told, tombstones }
     }
 }
 
