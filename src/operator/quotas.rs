@@ -179,13 +179,7 @@ impl Rounds {
             return Ok(Said { writes, ..Said::default() });
         };
         let telling = Telling {
-            keeper: Keeper {
-                client: &context.client,
-                home: &context.home,
-                ledger: &context.ledger,
-                told: &self.told,
-                tombstones: &context.tombstones,
-            },
+            keeper: Keeper { told: &self.told, ..context.keeper() },
             cluster: context.cluster,
             epoch: &context.epoch,
             now: (context.clock)(),

@@ -60,7 +60,7 @@ pub struct Context {
 
 impl Context {
     /// What the chains of TenantContainers are kept and shown with.
-    pub(super) fn keeper(&self) -> Keeper<'_> {
+    pub(crate) fn keeper(&self) -> Keeper<'_> {
         let Self { client, home, ledger, told, tombstones, .. } = self;
         Keeper { client, home, ledger, told, tombstones }
     }

@@ -146,9 +146,7 @@ async fn a_target_that_was_let_go_is_none_before_the_watch_tells_of_it() {
     fleet.settle().await;
     let targets = |fleet: &Fleet| fleet.object().unwrap()["status"]["targets"].clone();
     assert_eq!(targets(&fleet), 5);
-    let mut service = fleet.world.services[4].read();
-    service.metadata =
-        fleet.context.tenants.filter(|watched| watched.metadata.name == service.metadata.name)[0].metadata.clone();
+    let mut service = fleet.context.tenants.everything()[0].as_ref().clone();
     service.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
     service.metadata.finalizers = None;
     fleet.context.tenants.released(service);
