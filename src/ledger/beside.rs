@@ -31,8 +31,6 @@ pub(super) const BUDGET: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
 /// How long after a rewind every replica that works has noticed it: each looks every ten seconds.
 const SETTLED: Duration = Duration::from_secs(30);
-/// A replica that works has told of its spool within so many microseconds.
-const FRESH_MICROS: i64 = 60_000_000;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -210,13 +208,11 @@ impl Beside {
         let opened = self.shared.shelf.get().is_ok_and(|spool| own.is_none_or(|own| own.last <= spool.progress().last));
         let mut others = spools.iter().filter(|spool| spool.writer != self.shared.writer && !spool.gone);
         // After a rewind, what the database says of a spool is as old as itself, until that spool's replica has told anew.
-        let rewound = self.shared.rewound().at;
-        let told_since = |spool: &StoredSpool| match (rewound, own) {
-            (None, _) => true,
-            (Some(at), Some(own)) => at.elapsed() > SETTLED && own.seen_at.0 - spool.seen_at.0 < FRESH_MICROS,
-            (Some(_), None) => false,
-        };
-        opened && self.is_current() && others.all(|spool| spool.acknowledged >= spool.last && told_since(spool))
+        let rewound = self.shared.rewound().at.map(|at| at.elapsed());
+        let told_since = |spool: &StoredSpool| rewound.is_none_or(|since| since > SETTLED && spool.silent_for < since);
+        // Who is silent may have died in an outage, of which the database knows nothing.
+        let has_all = |spool: &StoredSpool| spool.acknowledged >= spool.last && spool.is_told_of();
+        opened && self.is_current() && others.all(|spool| has_all(spool) && told_since(spool))
     }
 
     pub(super) async fn close(&self) {

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     error::LedgerError,
-    postgres::{self, Standing},
+    postgres::{self, Standing, StoredSpool},
     shared::{Rewound, Shared},
     spool::{self, Progress, Spool, Stretch},
 };
@@ -35,7 +35,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut rewinds = shared.remote.rewinds();
     let mut standing = shared.remote.standing();
     let Some(spool) = opened(&shared, &mut rewinds, &mut standing).await else { return };
-    let (mut noted, mut told): (Option<(Instant, Progress)>, bool) = (None, false);
+    let (mut notes, mut told) = (Notes::default(), false);
     loop {
         shared.up().await;
         let seen = *rewinds.borrow_and_update();
@@ -43,20 +43,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
             rewound(&shared, &spool, seen).await;
         }
         let before = shared.counters.replayed.load(Ordering::Relaxed);
-        if !replay(&shared, &spool).await {
+        // Before what it has to bring, so that the others know of it.
+        notes.keep_up(&shared, &spool).await;
+        let all = replay(&shared, &spool, &mut notes).await;
+        shared.counters.goes(None);
+        if !all {
             told = false;
             tokio::time::sleep(AGAIN).await;
             continue;
-        }
-        if noted.is_none_or(|(at, _)| at.elapsed() >= NOTE) {
-            match note(&shared, &spool, noted.map(|(_, progress)| progress)).await {
-                Ok(progress) => noted = Some((Instant::now(), progress)),
-                Err(error) => debug!(reason = error.reason(), "how far this spool is could not be noted"),
-            }
-            if spool.progress().acknowledged < spool.progress().last {
-                // Something was found to be missing, or has come meanwhile.
-                continue;
-            }
         }
         if !told || shared.counters.replayed.load(Ordering::Relaxed) > before {
             shared.news.send_modify(|times| *times += 1);
@@ -108,11 +102,34 @@ async fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
     *shared.rewound() = Rewound { answered: seen, at: Some(Instant::now()) };
 }
 
-/// Tells the others how far this spool is. What the database says of it shows a rewind also where this replica writes
-/// nothing else, and after a restart.
+/// What the others were told of this spool last, and when.
+#[derive(Default)]
+struct Notes(Option<(Instant, Progress)>);
+
+impl Notes {
+    /// Tells them again when it is time: also of a spool that takes long to be brought, or its replica would seem to be gone.
+    async fn keep_up(&mut self, shared: &Shared, spool: &Spool) {
+        if self.0.is_some_and(|(at, _)| at.elapsed() < NOTE) {
+            return;
+        }
+        match note(shared, spool, self.0.map(|(_, progress)| progress)).await {
+            Ok(progress) => self.0 = Some((Instant::now(), progress)),
+            Err(error) => debug!(reason = error.reason(), "how far this spool is could not be noted"),
+        }
+    }
+}
+
+/// Tells the others how far this spool is, and counts those of them that nobody tells of. What the database says of it
+/// shows a rewind also where this replica writes nothing else, and after a restart.
 async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Result<Progress, LedgerError> {
-    let known = shared.remote.spools().await?.into_iter().find(|known| known.writer == shared.writer);
-    let said = known.as_ref().map_or(0, |known| known.acknowledged);
+    let spools = shared.remote.spools().await?;
+    let known = spools.iter().find(|known| known.writer == shared.writer);
+    // Just after an outage, all of them have been silent for as long as it lasted.
+    if known.is_some_and(StoredSpool::is_told_of) {
+        let silent = spools.iter().filter(|other| other.writer != shared.writer && other.is_out_of_reach());
+        shared.counters.out_of_reach.store(silent.count() as u64, Ordering::Relaxed);
+    }
+    let said = known.map_or(0, |known| known.acknowledged);
     let progress = spool.progress();
     if known.is_some_and(|known| known.last > progress.last) {
         warn!(
@@ -135,14 +152,13 @@ async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Resul
 }
 
 /// Until the database has everything; false if it went away before.
-async fn replay(shared: &Shared, spool: &Spool) -> bool {
+async fn replay(shared: &Shared, spool: &Spool, notes: &mut Notes) -> bool {
     let mut run: Option<Run> = None;
     // Read while the stretch before it was written: behind which number it begins.
     let mut ahead: Option<(u64, Stretch)> = None;
     loop {
         let progress = spool.progress();
         let left = progress.last.saturating_sub(progress.acknowledged);
-        shared.counters.behind.store(left, Ordering::Relaxed);
         if left == 0 {
             if let Some(run) = run {
                 run.over();
@@ -179,9 +195,13 @@ async fn replay(shared: &Shared, spool: &Spool) -> bool {
         }
         spool.acknowledge(up_to);
         shared.counters.replayed.fetch_add(entries, Ordering::Relaxed);
-        if let Some(Pace { left, per_second, seconds_to_go }) = run.done(entries, left.saturating_sub(entries)) {
+        let pace = run.done(entries, left.saturating_sub(entries));
+        shared.counters.goes(Some(pace));
+        if run.is_time_to_say() {
+            let Pace { left, per_second, seconds_to_go } = pace;
             info!(left, per_second, seconds_to_go, "replaying the spool");
         }
+        notes.keep_up(shared, spool).await;
     }
 }
 
@@ -241,7 +261,10 @@ pub async fn once(
             replayed.quarantined += imported.quarantined;
         }
         at = stretch.up_to;
-        run.done(entries, spool.progress().last.saturating_sub(at)).map(&mut told);
+        let pace = run.done(entries, spool.progress().last.saturating_sub(at));
+        if run.is_time_to_say() {
+            told(pace);
+        }
     }
     spool.acknowledge(at);
     home.settle_spool(&writer, at, gone).await?;
@@ -265,15 +288,20 @@ impl Run {
         Self { began: Instant::now(), said: Instant::now(), entries: 0 }
     }
 
-    /// Counts; answers how it goes when that is worth saying again.
-    fn done(&mut self, entries: u64, left: u64) -> Option<Pace> {
+    /// Counts; answers how it goes.
+    fn done(&mut self, entries: u64, left: u64) -> Pace {
         self.entries += entries;
-        if self.said.elapsed() < SAY {
-            return None;
-        }
-        self.said = Instant::now();
         let per_second = self.rate();
-        Some(Pace { left, per_second, seconds_to_go: left / per_second.max(1) })
+        Pace { left, per_second, seconds_to_go: left / per_second.max(1) }
+    }
+
+    /// Whether that is worth saying again.
+    fn is_time_to_say(&mut self) -> bool {
+        let is_time = self.said.elapsed() >= SAY;
+        if is_time {
+            self.said = Instant::now();
+        }
+        is_time
     }
 
     fn rate(&self) -> u64 {
@@ -289,5 +317,20 @@ impl Run {
                 "the database has everything that was on the spool"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_what_was_done_a_second_and_what_is_left_at_that() {
+        let mut run = Run::new(0);
+        run.began = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        let Pace { left, per_second, seconds_to_go } = run.done(1_000, 10_000);
+        assert!(left == 10_000 && (400..=500).contains(&per_second), "{per_second}");
+        assert_eq!(seconds_to_go, left / per_second);
+        assert!(!run.is_time_to_say());
     }
 }

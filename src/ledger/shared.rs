@@ -17,6 +17,7 @@ use super::{
     error::LedgerError,
     postgres::Standing,
     remote::Remote,
+    replay::Pace,
     spool::{ShownMark, Spool},
 };
 
@@ -57,8 +58,21 @@ pub struct Counters {
     pub carried_alone: AtomicU64,
     /// Entries that replay has brought into the database.
     pub replayed: AtomicU64,
-    /// Entries that are still to be brought there.
-    pub behind: AtomicU64,
+    /// Spools of other replicas that nobody tells of any more, and that nobody declared gone.
+    pub out_of_reach: AtomicU64,
+    /// How replay goes; none while there is none.
+    pub pace: Mutex<Option<Pace>>,
+}
+
+impl Counters {
+    /// See [`Self::pace`].
+    pub fn pace(&self) -> Option<Pace> {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn goes(&self, pace: Option<Pace>) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
+    }
 }
 
 impl Shared {

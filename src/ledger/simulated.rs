@@ -19,7 +19,7 @@ use super::{
     hash::Hash,
     postgres::{Ending, Facts, FactsHead, Imported, Standing, StoredSpool, descent},
     protocol::{Descent, Line},
-    record::{Head, Kind, Micros, Record},
+    record::{Head, Kind, Record},
     verify::{Report, Verifier},
     view::{ChainId, Stored, StoredHead},
 };
@@ -436,7 +436,7 @@ impl Database {
             writer: writer.clone(),
             last,
             acknowledged,
-            seen_at: Micros(0),
+            silent_for: Duration::ZERO,
             gone: false,
         };
         Ok(kept.tables.spools.iter().map(spool).collect())

@@ -30,8 +30,11 @@ pub(super) async fn run(worker: Arc<Worker>) -> Infallible {
         if context.ledger.is_current() {
             let now = (context.clock)();
             let left = tombstone::settle(&context.client, &context.home, context.cluster, &context.ledger, now).await;
-            if let Err(error) = &left {
-                warn!(error = error as &dyn std::error::Error, "tombstones could not be looked at; trying again");
+            match &left {
+                Ok(left) => worker.metrics.tombstones(*left),
+                Err(error) => {
+                    warn!(error = error as &dyn std::error::Error, "tombstones could not be looked at; trying again");
+                }
             }
             let seen = *rewinds.borrow();
             let repaired =

@@ -43,6 +43,11 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Because {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByName {
     name: &'static str,
 }
@@ -72,6 +77,7 @@ pub struct Metrics {
     active: Family<ByController, Level>,
     leading: Family<ByName, Level>,
     overdue: Level,
+    tombstones: Level,
     writes: Count,
     records: Count,
     ledger: LedgerMetrics,
@@ -86,6 +92,7 @@ impl Default for Metrics {
         let active = Family::default();
         let leading = Family::default();
         let overdue = Level::default();
+        let tombstones = Level::default();
         let writes = Counter::default();
         let records = Counter::default();
         // A pass that writes nothing takes 50 µs, one that creates all children 20 to 60 ms, on two cores.
@@ -102,6 +109,11 @@ impl Default for Metrics {
             "Grants that ended more than 5 s ago and whose access is still there, as the leader sees it",
             overdue.clone(),
         );
+        registry.register(
+            "berth_ledger_tombstones",
+            "Objects that are gone and whose last records wait for the database, as the leader saw them last",
+            tombstones.clone(),
+        );
         registry.register("berth_pass_failures", "Passes that failed, by reason", reasons.clone());
         registry.register(
             "berth_api_writes",
@@ -111,8 +123,20 @@ impl Default for Metrics {
         registry.register("berth_ledger_entries", "Entries that the ledger took", records.clone());
         let ledger = LedgerMetrics::default();
         registry.register_collector(Box::new(ledger.clone()));
-        let metrics =
-            Self { registry, passes, errors, reasons, seconds, active, leading, overdue, writes, records, ledger };
+        let metrics = Self {
+            registry,
+            passes,
+            errors,
+            reasons,
+            seconds,
+            active,
+            leading,
+            overdue,
+            tombstones,
+            writes,
+            records,
+            ledger,
+        };
         metrics.leads(false);
         metrics
     }
@@ -153,6 +177,11 @@ impl Metrics {
         self.overdue.set(i64::try_from(grants).unwrap_or(i64::MAX));
     }
 
+    /// How many tombstones are left.
+    pub fn tombstones(&self, left: usize) {
+        self.tombstones.set(i64::try_from(left).unwrap_or(i64::MAX));
+    }
+
     /// From now on, shows how this ledger is.
     pub fn watch(&self, ledger: Ledger) {
         // It is opened once in a process's life.
@@ -186,7 +215,7 @@ impl Collector for LedgerMetrics {
             None => Ok(()),
             Some(Health::Database { writer, beside, trouble, spool }) => {
                 if let Some((counters, waiting)) = writer {
-                    let waiting = ConstGauge::new(i64::try_from(waiting).unwrap_or(i64::MAX));
+                    let waiting = level(waiting as u64);
                     show("berth_ledger_transactions", "Transactions tried", &count(&counters.transactions))?;
                     show("berth_ledger_entries_committed", "Entries in committed ones", &count(&counters.committed))?;
                     show("berth_ledger_transactions_halved", "Those with a refused row", &count(&counters.halved))?;
@@ -201,10 +230,12 @@ impl Collector for LedgerMetrics {
                     show("berth_ledger_queue_entries", "Entries that wait for a transaction", &waiting)?;
                 }
                 let up = ConstGauge::new(i64::from(trouble.is_none()));
-                let level = |counter: &AtomicU64| {
-                    ConstGauge::new(i64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(i64::MAX))
-                };
                 show("berth_ledger_database_up", "1 where the database takes entries", &up)?;
+                if let Some(trouble) = trouble {
+                    let because = Family::<Because, Level>::default();
+                    because.get_or_create(&Because { reason: trouble.reason() }).set(1);
+                    show("berth_ledger_database_trouble", "1 for the reason why it takes none", &because)?;
+                }
                 show("berth_ledger_entries_spooled", "Entries that the spool took instead", &count(&beside.spooled))?;
                 show(
                     "berth_ledger_records_unspooled",
@@ -216,12 +247,27 @@ impl Collector for LedgerMetrics {
                     "Entries brought into the database later",
                     &count(&beside.replayed),
                 )?;
-                show("berth_ledger_entries_behind", "Entries on the spool that it lacks", &level(&beside.behind))?;
-                spool.map_or(Ok(()), |health| spool_numbers(&mut show, &health))
+                if let Some(pace) = beside.pace() {
+                    show("berth_ledger_replay_entries_per_second", "How fast", &level(pace.per_second))?;
+                    show("berth_ledger_replay_seconds_to_go", "At this pace", &level(pace.seconds_to_go))?;
+                }
+                let Some(health) = spool else { return Ok(()) };
+                let silent = level(beside.out_of_reach.load(Ordering::Relaxed));
+                show(
+                    "berth_ledger_entries_behind",
+                    "Entries on the spool that it lacks",
+                    &level(health.unacknowledged),
+                )?;
+                show("berth_spool_unreachable", "Spools of other replicas that nobody tells of any more", &silent)?;
+                spool_numbers(&mut show, &health)
             }
             Some(Health::Spool(health)) => spool_numbers(&mut show, &health),
         }
     }
+}
+
+fn level(number: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn spool_numbers(
@@ -234,7 +280,6 @@ fn spool_numbers(
     let damages = ConstGauge::new(i64::try_from(damages).unwrap_or(i64::MAX));
     show("berth_spool_poisoned", "1 where nothing is acknowledged any more", &poisoned)?;
     show("berth_spool_damages", "Damaged places in the journal when it was opened", &damages)?;
-    let level = |number: u64| ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX));
     show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))?;
     show("berth_spool_bytes", "Size of the journal", &level(health.bytes))?;
     show("berth_spool_poisonings", "Writes or syncs that failed", &ConstCounter::new(health.poisonings))?;
@@ -246,7 +291,7 @@ fn spool_numbers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Config, samples::Sample};
+    use crate::ledger::{Config, postgres::Source, samples::Sample};
 
     #[tokio::test]
     async fn a_spool_shows_its_numbers_and_no_others() {
@@ -275,6 +320,29 @@ mod tests {
         );
         assert!(!text.contains("berth_ledger_transactions"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+        ledger.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_shows_why_and_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let away = Source::Url("postgres://berth@127.0.0.1:1/away?sslmode=disable".to_owned());
+        let ledger = Ledger::open(&Config::new(Some(away), dir.path().to_owned(), "berth-0".to_owned())).await.unwrap();
+        let metrics = Metrics::default();
+        metrics.watch(ledger.clone());
+        for operation in 1..=3 {
+            ledger.submit(Sample::new(1).operation(operation)).await.unwrap();
+        }
+        let text = metrics.text().unwrap();
+        for line in [
+            "berth_ledger_database_up 0",
+            "berth_ledger_database_trouble{reason=\"DatabaseUnavailable\"} 1",
+            "berth_ledger_entries_behind 3",
+            "berth_spool_unreachable 0",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "no {line:?} in {text}");
+        }
+        assert!(!text.contains("berth_ledger_replay_seconds_to_go"), "nothing is replayed: {text}");
         ledger.close().await;
     }
 }

@@ -1,8 +1,10 @@
 //! What the protocol is told of one chain, and the heads that it moves.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
 use berth::{
     ledger::{
-        Actor, Draft, Entry, Head, Kind, Record, Seal,
+        Actor, Draft, Entry, Head, Health, Kind, Ledger, Record, Seal,
         postgres::{Facts, Home, StoredSpool},
         protocol::{self, Descent, Line, Link, Relation, relate},
     },
@@ -11,8 +13,9 @@ use berth::{
 use serde_json::json;
 
 use crate::{
-    home,
+    config, home,
     objects::{CLUSTER, Object, now, record_of},
+    source,
 };
 
 fn link(head: Head) -> Link<berth::ledger::Hash> {
@@ -224,4 +227,38 @@ async fn spools_are_known_by_their_last_entry() {
     let spools = home.spools().await.unwrap();
     assert_eq!(gone(&spools), [false]);
     assert_eq!((spools[0].writer.as_str(), spools[0].last, spools[0].acknowledged), ("writer-0", 12, 12));
+}
+
+/// Its replica may have died in an outage, with records on its volume that no row tells of.
+#[tokio::test]
+async fn a_spool_that_nobody_tells_of_is_out_of_reach_and_keeps_everything_from_being_called_lost() {
+    let (database, home) = home().await;
+    home.note_spool(12, 12).await.unwrap();
+    let ledger = Ledger::open(&config(source(&database), "writer-1")).await.unwrap();
+    let silent = || match ledger.health() {
+        Health::Database { beside, .. } => beside.out_of_reach.load(Ordering::Relaxed),
+        Health::Spool(_) => unreachable!("it has a database"),
+    };
+    let until = |exhausted: bool, expected: u64| {
+        let ledger = &ledger;
+        async move {
+            let told = async {
+                while (ledger.spools_exhausted().await, silent()) != (exhausted, expected) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            let seen = tokio::time::timeout(Duration::from_secs(60), told).await;
+            assert!(seen.is_ok(), "{expected} expected: {} are out of reach", silent());
+        }
+    };
+    until(true, 0).await;
+    database
+        .execute("UPDATE berth.ledger_spools SET seen_at = now() - interval '2 minutes' WHERE writer = 'writer-0'")
+        .await;
+    until(false, 1).await;
+    home.leave_spool_behind().await.unwrap();
+    until(false, 1).await;
+    home.settle_spool("writer-0", 12, true).await.unwrap();
+    until(true, 0).await;
+    ledger.close().await;
 }

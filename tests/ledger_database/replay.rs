@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -103,8 +103,16 @@ async fn measure_a_replay_against_bare_batches_of_the_same_rows() {
         Health::Database { beside, spool, .. } => (beside.replayed.load(Ordering::Relaxed), spool.is_some()),
         Health::Spool(_) => (0, false),
     };
+    let pace = || match ledger.health() {
+        Health::Database { beside, .. } => beside.pace(),
+        Health::Spool(_) => None,
+    };
+    let pace = &pace;
+    let paced = AtomicBool::new(false);
+    let (replayed, paced) = (&replayed, &paced);
     let until = |least: u64| async move {
         while replayed().0 < least {
+            paced.fetch_or(pace().is_some_and(|pace| pace.per_second > 0), Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         (Instant::now(), replayed().0)
@@ -112,6 +120,7 @@ async fn measure_a_replay_against_bare_batches_of_the_same_rows() {
     let (began, first) = until(1).await;
     let (ended, last) = until(records as u64).await;
     let took = ended - began;
+    assert!(paced.load(Ordering::Relaxed), "how far it was, and how long it would take, was shown to nobody");
     let (rate, peak) = ((last - first) as f64 / took.as_secs_f64(), peak_of("self"));
     ledger.close().await;
     let after = bare.write(records / 2).await;

@@ -1,16 +1,19 @@
 //! `ledger_spools`: which replica has how much on its spool (rule 7).
 
-use sea_orm::{DatabaseConnection, EntityTrait, QueryOrder};
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, EntityTrait, QueryOrder, QuerySelect, sea_query::Expr};
 use sqlx::PgPool;
 
 use super::{
     bounds::{within, within_orm},
     entity::ledger_spools,
-    time::micros,
 };
-use crate::ledger::{error::LedgerError, record::Micros};
+use crate::ledger::error::LedgerError;
 
 const DOING: &str = "telling of this replica's spool";
+/// A replica that works tells of its spool every ten seconds.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// A spool, as its replica told of it last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +24,23 @@ pub struct StoredSpool {
     pub last: u64,
     /// Up to which number the database has its entries.
     pub acknowledged: u64,
-    /// When it was told.
-    pub seen_at: Micros,
+    /// How long ago that was, by the database's clock.
+    pub silent_for: Duration,
     /// Whether somebody declared its volume gone since.
     pub gone: bool,
+}
+
+impl StoredSpool {
+    /// Whether its replica works.
+    pub fn is_told_of(&self) -> bool {
+        !self.gone && self.silent_for < SILENT
+    }
+
+    /// Whether it may hold what nobody else has, and nobody brings it: its replica tells nothing of it any more, so that
+    /// what it last said of itself is not all that there may be (rule 7).
+    pub fn is_out_of_reach(&self) -> bool {
+        !self.gone && !self.is_told_of()
+    }
 }
 
 /// A spool that is told of is not gone.
@@ -49,25 +65,26 @@ pub(super) async fn note(pool: &PgPool, writer: &str, last: u64, acknowledged: u
 
 /// All of them, by writer.
 pub(super) async fn all(db: &DatabaseConnection) -> Result<Vec<StoredSpool>, LedgerError> {
-    let select = ledger_spools::Entity::find().order_by_asc(ledger_spools::Column::Writer);
+    let select = ledger_spools::Entity::find()
+        .select_only()
+        .columns([ledger_spools::Column::Writer, ledger_spools::Column::LastEntry, ledger_spools::Column::Acknowledged])
+        .expr(Expr::cust("(extract(epoch FROM now() - seen_at) * 1000)::bigint"))
+        .expr(Expr::cust("gone_at IS NOT NULL"))
+        .order_by_asc(ledger_spools::Column::Writer)
+        .into_tuple::<(String, i64, i64, i64, bool)>();
     let rows = within_orm("reading the spools", select.all(db)).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let ledger_spools::Model { writer, last_entry, acknowledged, registered_at: _, seen_at, gone_at } = row;
-            StoredSpool {
-                writer,
-                last: last_entry.cast_unsigned(),
-                acknowledged: acknowledged.cast_unsigned(),
-                seen_at: micros(seen_at),
-                gone: gone_at.is_some(),
-            }
-        })
-        .collect())
+    let spool = |(writer, last, acknowledged, silent, gone): (String, i64, i64, i64, bool)| StoredSpool {
+        writer,
+        last: last.cast_unsigned(),
+        acknowledged: acknowledged.cast_unsigned(),
+        silent_for: Duration::from_millis(u64::try_from(silent).unwrap_or(0)),
+        gone,
+    };
+    Ok(rows.into_iter().map(spool).collect())
 }
 
-/// What somebody who reads a spool for its replica says of it: everything up to this number is here, and whether its
-/// volume is gone.
+/// What somebody who reads a spool for its replica says of it: everything up to this number is here, and whether nothing
+/// more is expected of that replica's volumes, those that it left behind before included.
 pub(super) async fn settle(pool: &PgPool, writer: &str, up_to: u64, gone: bool) -> Result<(), LedgerError> {
     within(DOING, async {
         sqlx::query(
@@ -83,6 +100,15 @@ pub(super) async fn settle(pool: &PgPool, writer: &str, up_to: u64, gone: bool) 
         .bind(gone)
         .execute(pool)
         .await?;
+        if gone {
+            sqlx::query(
+                "UPDATE berth.ledger_spools SET gone_at = now()
+                 WHERE starts_with(writer, $1 || '/until-') AND gone_at IS NULL",
+            )
+            .bind(writer)
+            .execute(pool)
+            .await?;
+        }
         Ok(())
     })
     .await
