@@ -10,7 +10,8 @@ use crate::ledger::Verified;
 pub(super) struct Args {
     #[command(flatten)]
     home: Home,
-    /// Also check what the TenantContainers of the cluster that kubectl would talk to show and carry, and its tombstones.
+    /// Also check what the objects of Berth's kinds show and carry, in the cluster that kubectl would talk to, and its
+    /// tombstones.
     #[arg(long)]
     cluster: bool,
     /// Namespace of the operator, where tombstones are.

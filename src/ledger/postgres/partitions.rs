@@ -10,7 +10,9 @@ use sqlx::PgPool;
 use super::{bounds::within, failure::Failure};
 use crate::ledger::record::Micros;
 
-/// How many months behind this one a record's time may lie: what a spool or an import may bring late.
+/// The month from which on a ledger in files may hold records, however late it is brought: Berth is not older.
+const FIRST: Month = Month(2026 * 12);
+/// How many months behind this one a record's time may lie in any case.
 const BEHIND: i32 = 24;
 /// How many months ahead of this one are made at the start, and may be needed.
 const AHEAD: i32 = 3;
@@ -36,7 +38,7 @@ impl Month {
 
     /// Whether a record may lie in this month, when it is `now`.
     fn is_near(self, now: Self) -> bool {
-        (now.0 - BEHIND..=now.0 + AHEAD).contains(&self.0)
+        (FIRST.0.min(now.0 - BEHIND)..=now.0 + AHEAD).contains(&self.0)
     }
 }
 
@@ -90,8 +92,8 @@ pub(super) fn admit(at: Micros) -> Result<Month, String> {
             let when = Timestamp::from_microsecond(at.0)
                 .map_or_else(|_| format!("{} µs since 1970", at.0), |moment| moment.to_string());
             Err(format!(
-                "its time, {when}, lies outside of the {BEHIND} months before and {AHEAD} after this one; \
-                 is a clock wrong?"
+                "its time, {when}, lies before {}, or more than {AHEAD} months after this one; is a clock wrong?",
+                FIRST.first_day()
             ))
         }
     }
@@ -125,5 +127,12 @@ mod tests {
         ] {
             assert_eq!(month(text).is_near(now), near, "{text}");
         }
+    }
+
+    /// A ledger that was in files from the first day on is brought in whole.
+    #[test]
+    fn no_honest_record_is_too_old() {
+        let late = month("2036-11-24T00:00:00Z");
+        assert!(month("2026-01-01T00:00:00Z").is_near(late) && !month("2025-12-31T23:59:59Z").is_near(late));
     }
 }
