@@ -27,18 +27,25 @@ struct Kept {
     requests: Vec<String>,
     version: u64,
     refused: Option<(u16, &'static str)>,
-    /// How many more writes are answered, and whether the one after them is carried out.
+    /// How many more writes are answered, and what becomes of the one after them.
     left: Option<(usize, Cut)>,
+    has_lost: bool,
     writes: usize,
 }
 
-/// What becomes of the write after which nobody hears anything any more.
+/// What becomes of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// It never arrives.
+    /// It never arrives, and nobody hears anything any more.
     Before,
-    /// It is carried out, and its answer is lost.
+    /// It is carried out, and nobody hears anything any more.
     After,
+    /// It is carried out, and its answer is lost; whoever asked lives on.
+    Lost,
+}
+
+impl Cut {
+    pub(crate) const ALL: [Self; 3] = [Self::Before, Self::After, Self::Lost];
 }
 
 /// See the module's comment. Clones are the same server.
@@ -54,15 +61,19 @@ impl Server {
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap_or_default();
                 let is_write = parts.method != Method::GET && !parts.uri.path().contains("/events");
-                match server.cut(is_write) {
+                let cut = server.cut(is_write);
+                match cut {
                     Some(Cut::Before) => server.silence().await,
                     Some(Cut::After) => {
                         server.answer(&parts.method, parts.uri.path(), &body);
                         server.silence().await
                     }
-                    None => {}
+                    Some(Cut::Lost) | None => {}
                 }
-                let (code, answer) = server.answer(&parts.method, parts.uri.path(), &body);
+                let (mut code, mut answer) = server.answer(&parts.method, parts.uri.path(), &body);
+                if cut == Some(Cut::Lost) {
+                    (code, answer) = status(504, "the answer is lost");
+                }
                 let response = Response::builder().status(code).header("content-type", "application/json");
                 Ok::<_, Infallible>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
             }
@@ -70,7 +81,7 @@ impl Server {
         Client::new(service, "default")
     }
 
-    /// After so many more writes, the next one is cut off, and everything that follows waits for ever.
+    /// After so many more writes, this becomes of the next one; if it is cut off, everything that follows waits for ever.
     pub(crate) fn cut_after(&self, writes: usize, how: Cut) {
         self.kept().left = Some((writes, how));
     }
@@ -90,13 +101,19 @@ impl Server {
         self.kept().writes
     }
 
+    /// Whether the answer to a write was lost since this was asked the last time.
+    pub(crate) fn has_lost(&self) -> bool {
+        std::mem::take(&mut self.kept().has_lost)
+    }
+
     fn cut(&self, is_write: bool) -> Option<Cut> {
         let mut kept = self.kept();
         kept.writes += usize::from(is_write);
         match &mut kept.left {
             Some((left, how)) if is_write && *left == 0 => {
                 let how = *how;
-                kept.left = Some((0, Cut::Before));
+                kept.has_lost = how == Cut::Lost;
+                kept.left = if how == Cut::Lost { None } else { Some((0, Cut::Before)) };
                 Some(how)
             }
             Some((left, _)) if is_write => {

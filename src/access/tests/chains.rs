@@ -95,7 +95,7 @@ async fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] is_awa
     }
     let writes = whole.server.writes();
     assert!(writes >= 12, "a life takes {writes} writes");
-    for how in [Cut::Before, Cut::After] {
+    for how in Cut::ALL {
         for left in 0..writes {
             let database = at_first();
             let mut world = World::beside(database.clone()).await;
@@ -106,7 +106,13 @@ async fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] is_awa
                 loop {
                     let server = world.server.clone();
                     let ended = tokio::select! {
-                        done = world.pass() => Some(done.unwrap_or_else(|error| panic!("{how:?} {left} {number}: {error:?}"))),
+                        done = world.pass() => match done {
+                            Err(_) if server.has_lost() => {
+                                is_cut = true;
+                                continue;
+                            }
+                            done => Some(done.unwrap_or_else(|error| panic!("{how:?} {left} {number}: {error:?}"))),
+                        },
                         () = server.is_silent() => None,
                     };
                     match ended {
@@ -120,6 +126,7 @@ async fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] is_awa
                         }
                     }
                 }
+                is_cut |= world.server.has_lost();
                 assert!(is_right(&world, number), "{how:?} {left}: step {number}");
             }
             database.set(Weather::Fair);

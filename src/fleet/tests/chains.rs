@@ -175,7 +175,7 @@ async fn a_rollout_that_is_interrupted_at_any_write_is_told_the_same(#[case] is_
     }
     let writes = whole.server.writes();
     assert!(writes >= 20, "a life takes {writes} writes");
-    for how in [Cut::Before, Cut::After] {
+    for how in Cut::ALL {
         for left in 0..writes {
             let database = at_first();
             let mut fleet = fleet(database.clone()).await;

@@ -124,7 +124,8 @@ impl Fleet {
         assert!(!self.settle_through_a_cut().await);
     }
 
-    /// The same, also where the API server falls silent on the way: then the operator is started anew. Whether it was.
+    /// The same, also where the API server falls silent on the way, and the operator is started anew, or an answer is lost. Whether
+    /// that happened.
     pub(super) async fn settle_through_a_cut(&mut self) -> bool {
         let (mut quiet, mut is_cut) = (0, false);
         while quiet < 12 {
@@ -133,7 +134,7 @@ impl Fleet {
             quiet = if ended.is_some_and(|done| done.writes + done.records == 0) { quiet + 1 } else { 0 };
             self.later(1);
         }
-        is_cut
+        is_cut || self.server.has_lost()
     }
 
     /// Passes until the API server falls silent in one; whether it did.
@@ -147,11 +148,14 @@ impl Fleet {
         false
     }
 
-    /// One pass. None where the API server falls silent in it: then the operator is started anew.
+    /// One pass. None where the API server falls silent in it, and the operator is started anew; or where an answer was lost.
     pub(super) async fn pass_through_a_cut(&mut self) -> Option<Done> {
         let server = self.server.clone();
         let ended = tokio::select! {
-            done = self.pass() => Some(done.unwrap_or_else(|error| panic!("{error:?}"))),
+            done = self.pass() => match done {
+                Err(_) if server.has_lost() => return None,
+                done => Some(done.unwrap_or_else(|error| panic!("{error:?}"))),
+            },
             () = server.is_silent() => None,
         };
         if ended.is_none() {

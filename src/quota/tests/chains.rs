@@ -148,11 +148,17 @@ impl World {
         loop {
             let server = self.server.clone();
             let ended = tokio::select! {
-                said = self.tell() => Some(said.unwrap_or_else(|error| panic!("{error:?}"))),
+                said = self.tell() => match said {
+                    Err(_) if server.has_lost() => {
+                        is_cut = true;
+                        continue;
+                    }
+                    said => Some(said.unwrap_or_else(|error| panic!("{error:?}"))),
+                },
                 () = server.is_silent() => None,
             };
             match ended {
-                Some(said) if said.writes + said.records == 0 => return is_cut,
+                Some(said) if said.writes + said.records == 0 => return is_cut || server.has_lost(),
                 Some(_) => {}
                 None => {
                     is_cut = true;
@@ -221,7 +227,7 @@ async fn a_quota_that_is_interrupted_at_any_write_is_told_the_same(#[case] is_aw
     }
     let writes = whole.server.writes();
     assert!(writes >= 6, "a life takes {writes} writes");
-    for how in [Cut::Before, Cut::After] {
+    for how in Cut::ALL {
         for left in 0..writes {
             let database = at_first();
             let mut world = World::new(database.clone()).await;
