@@ -1,9 +1,13 @@
 //! Everything at random: users, pods, the API server, the database, the operator and a second one, in an order that a seed
 //! decides (docs/ledger.md, "The fault matrix", row 18 at the simulated level).
 //!
-//! `BERTH_SCHEDULES=N` runs so many schedules, `BERTH_SEED=S` begins with that seed; a failure names its own.
+//! `BERTH_SCHEDULES=N` runs so many schedules, and more for as long as `BERTH_FAULT_SECONDS`; `BERTH_SEED=S` begins with that seed.
+//! A failure names its own, and what went well names the one that follows.
 
-use std::{fmt::Write as _, time::Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -31,8 +35,9 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn any_schedule_ends_with_one_line_of_records_and_none_lost() {
     let (first, runs) = (setting("BERTH_SEED", 1), setting("BERTH_SCHEDULES", 40));
+    let least = Duration::from_secs(setting("BERTH_FAULT_SECONDS", 0));
     let (mut tally, began) = (Tally::default(), Instant::now());
-    for seed in first..first + runs {
+    for seed in (first..).take_while(|seed| *seed < first + runs || began.elapsed() < least) {
         let mut log = String::new();
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| schedule(seed, &mut tally, &mut log)));
         if let Err(panic) = done {
@@ -45,6 +50,7 @@ fn any_schedule_ends_with_one_line_of_records_and_none_lost() {
         }
     }
     let Tally { runs, faults, written } = tally;
+    println!("it goes on from here with BERTH_SEED={}", first + runs);
     println!(
         "BERTH-FAULT {}",
         json!({"row": 18, "level": "simulated", "runs": runs, "faults": faults, "written": written, "lost": 0,
