@@ -5,15 +5,18 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::{
-    objects::{Ended, OBJECT, World, condition, no_status, waiting},
+    objects::{Ended, OBJECT, Resizing, World, condition, no_status, waiting},
     server::Cut,
 };
-use crate::ledger::{
-    Record,
-    simulated::{Database, Weather},
+use crate::{
+    ledger::{
+        Record,
+        simulated::{Database, Weather},
+    },
+    lifecycle::State,
 };
 
-/// Everything that a user can ask for, one after the other.
+/// Releases, restart, stop, start and end, one after the other.
 fn live(world: &mut World) {
     world.run();
     world.edit(|spec| spec["image"] = json!("engine:2"));
@@ -23,6 +26,34 @@ fn live(world: &mut World) {
     world.edit(|spec| spec["desiredState"] = json!("Stopped"));
     world.run();
     world.edit(|spec| spec["desiredState"] = json!("Running"));
+    world.run();
+    world.delete();
+    world.run();
+    world.run();
+}
+
+/// What else a user can ask for: disks that grow and stay, a pause that gives up its CPU, more replicas, another try.
+fn live_with_disks(world: &mut World) {
+    world.resizing = Resizing::Does;
+    world.edit(|spec| {
+        spec["resources"]["disk"] = json!("1Gi");
+        spec["deletionPolicy"] = json!("Retain");
+    });
+    world.reports.insert(0, waiting("CrashLoopBackOff", "back-off"));
+    world.run();
+    world.reports.clear();
+    world.server.change(OBJECT, |object| {
+        object["metadata"]["annotations"]["berth.dev/retry"] = json!("1");
+        object["metadata"]["annotations"]["berth.dev/retried-by"] = json!("bob@acme");
+    });
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Paused"));
+    world.run();
+    world.edit(|spec| spec["desiredState"] = json!("Running"));
+    world.run();
+    world.edit(|spec| spec["resources"]["disk"] = json!("2Gi"));
+    world.run();
+    world.edit(|spec| spec["replicas"] = json!(3));
     world.run();
     world.delete();
     world.run();
@@ -42,12 +73,36 @@ fn gist(record: &Record) -> String {
 #[case::the_operator_ends_after_it(Cut::After)]
 #[case::the_answer_is_lost(Cut::Lost)]
 fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
+    let entries = is_told_the_same(how, live);
+    assert_eq!(entries, 12, "six requests, each with its start and its finish");
+}
+
+#[rstest]
+#[case::the_operator_ends_before_it(Cut::Before)]
+#[case::the_operator_ends_after_it(Cut::After)]
+#[case::the_answer_is_lost(Cut::Lost)]
+fn a_life_with_disks_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
+    is_told_the_same(how, live_with_disks);
+    let mut world = World::new();
+    live_with_disks(&mut world);
+    for state in [State::Paused, State::Failed] {
+        assert!(world.states().contains(&state), "{:?}", world.states());
+    }
+    let writes = world.server.writes();
+    for what in
+        ["/resize", "PATCH /api/v1/namespaces/acme/persistentvolumeclaims", "DELETE /api/v1/namespaces/acme/pods"]
+    {
+        assert!(writes.iter().any(|write| write.contains(what)), "no {what} in {writes:#?}");
+    }
+}
+
+/// Answers how many entries of the audit it has.
+fn is_told_the_same(how: Cut, live: impl Fn(&mut World)) -> u64 {
     let mut undisturbed = World::new();
     live(&mut undisturbed);
     let told: Vec<_> = undisturbed.records().iter().map(gist).collect();
     let (entries, writes) = (undisturbed.audit_entries(), undisturbed.server.writes().len());
     assert_eq!(undisturbed.object(), json!(null), "a whole life");
-    assert_eq!(entries, 12, "six requests, each with its start and its finish");
     assert!(writes > 20, "{writes} writes are no life");
     for write in 0..writes {
         let mut world = World::new();
@@ -60,6 +115,7 @@ fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] how: Cut) {
         assert_eq!(world.audit_entries(), entries, "cut at write {write}");
         world.verify();
     }
+    entries
 }
 
 #[test]
