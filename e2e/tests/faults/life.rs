@@ -125,7 +125,8 @@ impl Theatre {
     }
 
     /// What was shown of it are the states of an undisturbed life. Where the database was slower than its budget and the
-    /// status write failed too, a record may stand beside that line: the checkers see to it that it is named.
+    /// status write failed too, a record may stand beside that line: the checkers see to it that it was made on a known record,
+    /// and count it. Whether a `Superseded` record names it is for docs/ledger.md ("Not yet"), and looked at by nobody here.
     pub(crate) fn shows_the_story(&self, object: &Value) {
         assert_eq!(story(object), STORY, "{:?}", hops(uid(object)));
     }
