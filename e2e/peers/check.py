@@ -479,8 +479,8 @@ class Checker:
             if row["open"]:
                 self.quarantined.add(row["hash"])
                 self.counts["in quarantine"] += 1
-                if self.settled:
-                    self.violation("quarantined", "ledger_quarantine", row["error"], uid=row["uid"])
+                # It has not arrived, and does not by itself.
+                self.violation("quarantined", "ledger_quarantine", f"{row['what']}: {row['error']}", uid=row["uid"])
         elif table in ("container_status_history", "operation_logs"):
             self.history(table, row)
 

@@ -309,11 +309,15 @@ class TheDatabase(Ledgers):
         self.dump([*rows, rows[2]], [head_row(made[-1])])
         self.assert_words("duplicate")
 
-    def test_settled_means_that_the_quarantine_is_empty_and_the_present_agrees(self):
+    def test_what_was_refused_is_named_until_somebody_has_looked_at_it(self):
         row = {"cluster_id": CLUSTER, "uid": UID, "what": "record", "hash": "b" * 64, "error": "no", "open": True}
         self.good(quarantine=[row])
-        self.assert_words()
+        self.assert_words("quarantined")
         self.assert_words("quarantined", settled=True)
+        self.good(quarantine=[{**row, "open": False}])
+        self.assert_words(settled=True)
+
+    def test_settled_means_that_the_present_agrees(self):
         present = {"cluster_id": CLUSTER, "id": UID, "status": "deleted", "deleted": True, "sequence": 5,
                    "namespace": "a", "name": "b"}
         self.good(present=[present])

@@ -140,6 +140,13 @@ pub enum Fault {
         /// The other.
         again: Hash,
     },
+    /// PostgreSQL refused it, and nobody has looked at it since.
+    Quarantined {
+        /// What it is: a record, an operation, a present state or a sample.
+        what: String,
+        /// PostgreSQL's words.
+        error: String,
+    },
 }
 
 impl Fault {
@@ -164,7 +171,8 @@ impl Fault {
             | Self::Duplicate
             | Self::NoHead
             | Self::HeadUnknown(_)
-            | Self::ToldTwice { .. } => 3,
+            | Self::ToldTwice { .. }
+            | Self::Quarantined { .. } => 3,
             Self::HeadBehind => 5,
         }
     }
@@ -193,6 +201,7 @@ impl Fault {
             Self::ShownBehind(_) => "shown-behind",
             Self::ClaimUnknown(_) => "claim-unknown",
             Self::ToldTwice { .. } => "told-twice",
+            Self::Quarantined { .. } => "quarantined",
         }
     }
 }
@@ -240,6 +249,9 @@ impl fmt::Display for Fault {
                 phase.as_str(),
                 operation.unwrap_or_default()
             ),
+            Self::Quarantined { what, error } => {
+                write!(f, "PostgreSQL refused its {what}, and nobody has looked at that yet: {error}")
+            }
         }
     }
 }
