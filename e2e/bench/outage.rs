@@ -73,7 +73,7 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
         }
     }
     // All that was written meanwhile has arrived, once.
-    judges::both_agree(&scenario.admin, install::berth)?;
+    judges::both_agree(&scenario.admin, install::spools, install::berth)?;
     Report {
         faults: outages_p99.len().try_into()?,
         written: (sequences(scenario)?.values().sum::<i64>() - shown_before).try_into()?,

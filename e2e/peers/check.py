@@ -166,18 +166,25 @@ def crc_table():
 
 
 CRC = crc_table()
+# Two bytes at a time: a tail may have a hundred megabytes, and whoever waits for a ledger to settle reads it again and again.
+CRC_OF_TWO = [(CRC[n & 0xFF] >> 8) ^ CRC[(CRC[n & 0xFF] ^ (n >> 8)) & 0xFF] for n in range(1 << 16)]
 
 
 def crc32c(*parts):
-    crc, table = 0xFFFFFFFF, CRC
-    for part in parts:
-        for byte in part:
-            crc = (crc >> 8) ^ table[(crc ^ byte) & 0xFF]
+    data = b"".join(parts)
+    crc, table = 0xFFFFFFFF, CRC_OF_TWO
+    for two in struct.unpack_from(f"<{len(data) // 2}H", data):
+        crc = (crc >> 16) ^ table[(crc ^ two) & 0xFFFF]
+    if len(data) % 2:
+        crc = (crc >> 8) ^ CRC[(crc ^ data[-1]) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 
 MAGIC, MARK, FRAME, MAX_PAYLOAD = b"BERTHSPL", b"\xffBR\xfe", 24, 8 * 1024 * 1024
-ENTRY, SEAL = 1, 2
+ENTRY, SEAL, THINNED = 1, 2, 3
+# What an entry's payload may be; RECORDS bring a record, each of its kinds of record.
+RECORDS = {"chained": CHAINED, "carried": CHAINED, "operation": set(STANDS_ALONE)}
+KNOWN_ENTRIES = RECORDS.keys() | {"present", "usage", "mark"}
 
 
 def read_header(data):
@@ -202,7 +209,9 @@ def read_frame(data, at):
     if data[at:at + 4] != MARK or len(data) < at + FRAME:
         return None
     kind, z1, z2, z3, length, number, crc = struct.unpack_from("<BBBBIQI", data, at + 4)
-    if kind not in (ENTRY, SEAL) or z1 or z2 or z3 or length > MAX_PAYLOAD or (kind == SEAL and length):
+    if kind not in (ENTRY, SEAL, THINNED) or z1 or z2 or z3 or length > MAX_PAYLOAD:
+        return None
+    if (kind == SEAL and length) or (kind == THINNED and length != 8):
         return None
     end = at + FRAME + length
     if end > len(data):
@@ -216,14 +225,21 @@ class Journal:
 
     def __init__(self, folder):
         self.folder, self.writer, self.first, self.next = folder, None, None, None
-        self.entries, self.damage, self.torn, self.unknown = [], [], 0, 0
+        self.entries, self.damage, self.torn, self.unknown, self.thinned = [], [], 0, 0, 0
+        # Beside a database it takes whatever comes: no chain follows from its order.
+        self.is_beside = os.path.exists(os.path.join(folder, "_acknowledged"))
         place = os.path.join(folder, "_journal")
         if not os.path.isdir(place):
             raise Unanswerable(f"{folder} is no spool: it has no _journal")
         names = sorted(name for name in os.listdir(place) if name.endswith(".seg"))
         for index, name in enumerate(names):
-            with open(os.path.join(place, name), "rb") as file:
-                self.segment(name, file.read(), index == len(names) - 1)
+            try:
+                with open(os.path.join(place, name), "rb") as file:
+                    data = file.read()
+            except OSError as error:
+                # Its writer may have let it go meanwhile, for the database has all of it.
+                raise Unanswerable(f"{folder} changed while it was read: {error}") from error
+            self.segment(name, data, index == len(names) - 1)
 
     def hurt(self, name, offset, why):
         self.damage.append((f"{self.folder}/_journal/{name}", offset, why))
@@ -267,6 +283,12 @@ class Journal:
             self.expect(name, at, number)
             if kind == SEAL:
                 sealed = True
+            elif kind == THINNED:
+                count = struct.unpack("<Q", payload)[0]
+                if not count:
+                    self.hurt(name, at, "thinned samples, and none of them")
+                self.thinned += count
+                self.next = number + count
             else:
                 self.entry(name, at, number, payload)
                 self.next = number + 1
@@ -284,11 +306,11 @@ class Journal:
         try:
             value = json.loads(payload.decode())
             kind = value["entry"]
-            if kind in ("chained", "operation") and not all(isinstance(value[key], str) for key in ("record", "hash")):
+            if kind in RECORDS and not all(isinstance(value[key], str) for key in ("record", "hash")):
                 raise ValueError("record and hash are texts")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return self.hurt(name, offset, f"entry {number} is no entry: {error!r}")
-        if kind not in ("chained", "operation", "present"):
+        if kind not in KNOWN_ENTRIES:
             self.unknown += 1
         self.entries.append((number, kind, value))
 
@@ -457,8 +479,8 @@ class Checker:
             if row["open"]:
                 self.quarantined.add(row["hash"])
                 self.counts["in quarantine"] += 1
-                if self.settled:
-                    self.violation("quarantined", "ledger_quarantine", row["error"], uid=row["uid"])
+                # It has not arrived, and does not by itself.
+                self.violation("quarantined", "ledger_quarantine", f"{row['what']}: {row['error']}", uid=row["uid"])
         elif table in ("container_status_history", "operation_logs"):
             self.history(table, row)
 
@@ -514,20 +536,22 @@ class Checker:
         self.counts["entries of journals"] += len(journal.entries)
         self.counts["entries of an unknown kind"] += journal.unknown
         self.counts["torn ends"] += journal.torn
+        self.counts["samples thinned"] += journal.thinned
         for place, offset, why in journal.damage:
             self.violation("damage", f"{place} at {offset}", why)
         if journal.entries and journal.first != 1:
             self.segments_gone = True
             self.counts["journals that do not begin with entry 1"] += 1
+        self.segments_gone = self.segments_gone or journal.is_beside
         told = {}
         for number, kind, value in journal.entries:
-            if kind not in ("chained", "operation"):
+            if kind not in RECORDS:
                 continue
             where = f"{folder} entry {number}"
             record = self.text(where, value["record"], value.get("details"), value["hash"])
             if record is None:
                 continue
-            if (kind == "operation") != (record.kind in STANDS_ALONE):
+            if record.kind not in RECORDS[kind]:
                 self.violation("misplaced", where, f"a record of kind {record.kind} as an entry {kind}", record)
                 continue
             self.spooled.append((record, where))
@@ -535,9 +559,9 @@ class Checker:
                 # Whoever sends again what was kept may have it kept twice; its hash makes it one.
                 self.counts["entries that repeat a record"] += 1
             record.homes |= {"spool", f"spool {folder}"}
-            if kind == "chained":
+            if kind == "chained" and not journal.is_beside:
                 self.spool_ends[record.chain] = record
-            else:
+            elif kind == "operation":
                 other = told.setdefault(record.phase, record.hash)
                 if other != record.hash:
                     self.violation("told-twice", where, f"{record.phase[1:]} is told by {other} too", record)

@@ -101,10 +101,16 @@ def frame(number, payload, kind=1):
     return head + struct.pack("<I", check.crc32c(head, payload)) + payload
 
 
-def entry(made):
+def entry(made, **more):
     r, details = made
     kind = "operation" if r["kind"].startswith("operation-") else "chained"
-    return json.dumps({"entry": kind, "record": text(r), "hash": digest(r), "details": text(details), "new": 1}).encode()
+    return json.dumps({"entry": kind, "record": text(r), "hash": digest(r), "details": text(details), "new": 1,
+                       **more}).encode()
+
+
+def carried(made, **more):
+    target = {"cluster": CLUSTER, "uid": UID, "kind": "TenantContainer", "namespace": "a", "name": "b"}
+    return entry(made, entry="carried", target=target, **more)
 
 
 def journal(made, first=1):
@@ -139,6 +145,10 @@ class Ledgers(unittest.TestCase):
             first = firsts[index] if firsts else 1
             with open(os.path.join(place, f"{first:020}.seg"), "wb") as file:
                 file.write(one)
+
+    def beside(self, acknowledged, spool="w-0"):
+        with open(os.path.join(self.folder, "spools", spool, "_acknowledged"), "w", encoding="utf-8") as file:
+            file.write(json.dumps({"acknowledged": acknowledged}) + "\n")
 
     def check(self, *more):
         output = io.StringIO()
@@ -299,11 +309,15 @@ class TheDatabase(Ledgers):
         self.dump([*rows, rows[2]], [head_row(made[-1])])
         self.assert_words("duplicate")
 
-    def test_settled_means_that_the_quarantine_is_empty_and_the_present_agrees(self):
+    def test_what_was_refused_is_named_until_somebody_has_looked_at_it(self):
         row = {"cluster_id": CLUSTER, "uid": UID, "what": "record", "hash": "b" * 64, "error": "no", "open": True}
         self.good(quarantine=[row])
-        self.assert_words()
+        self.assert_words("quarantined")
         self.assert_words("quarantined", settled=True)
+        self.good(quarantine=[{**row, "open": False}])
+        self.assert_words(settled=True)
+
+    def test_settled_means_that_the_present_agrees(self):
         present = {"cluster_id": CLUSTER, "id": UID, "status": "deleted", "deleted": True, "sequence": 5,
                    "namespace": "a", "name": "b"}
         self.good(present=[present])
@@ -406,6 +420,7 @@ class Journals(Ledgers):
     def test_the_checksum_is_castagnolis(self):
         self.assertEqual(check.crc32c(b"123456789"), 0xE3069283)
         self.assertEqual(check.crc32c(b"1234", b"56789"), 0xE3069283)
+        self.assertEqual(check.crc32c(b"123", b"456789"), 0xE3069283)
 
     def test_a_journal_byte_by_byte(self):
         # One literal, so that no helper can be wrong in the way that the checker is.
@@ -474,6 +489,69 @@ class Journals(Ledgers):
         self.segments(journal(made[3:], 900), firsts=[900])
         self.assert_words()
         self.assert_words("not-in-database", settled=True)
+
+    def test_what_a_status_or_a_tombstone_carried_is_read_from_the_tail(self):
+        made = life()
+        # Its details may not have survived.
+        entries = [entry(made[0]), carried(made[3]), carried(made[4], details=None)]
+        self.segments(header(900) + b"".join(frame(number, one) for number, one in enumerate(entries, 900)), firsts=[900])
+        self.beside(902)
+        self.good(made)
+        self.assert_words(settled=True)
+        self.assertEqual((self.counts["without details"], self.counts.get("entries of an unknown kind")), (1, None))
+        self.good(made[:3])
+        self.assert_words()
+        self.assert_words("not-in-database", settled=True)
+        self.assertEqual(self.counts["ahead of the database"], 2)
+        # They are looked at like any other.
+        for change, word in (({"hash": "a" * 64}, "hash-differs"), ({"details": "{}"}, "altered"), ({"record": 5}, "damage")):
+            self.segments(header() + frame(1, carried(made[0], **change)))
+            self.assertIn(word, self.check())
+        self.segments(header() + frame(1, carried(phase("start"))))
+        self.assertIn("misplaced", self.check())
+
+    def test_every_spool_is_looked_at_and_one_loses_nothing_for_another(self):
+        made = life()
+        self.good(made, operations=[operation_row(phase("start"))])
+        self.segments(journal([*made, phase("start")]))
+        self.segments(journal([phase("start"), phase("finish")]), spool="w-1")
+        self.assert_words("not-in-database", settled=True)
+        self.good(made, operations=[operation_row(phase("start")), operation_row(phase("finish"))])
+        self.assert_words(settled=True)
+
+    def test_a_spooled_operation_that_was_refused_is_named_once(self):
+        told = phase("start")
+        row = {"cluster_id": CLUSTER, "uid": UID, "what": "operation", "hash": digest(told[0]), "error": "no", "open": True}
+        self.segments(journal([told]))
+        self.good(quarantine=[row])
+        self.assert_words("quarantined", settled=True)
+        # Whoever calls it looked at has to have brought it there.
+        self.good(quarantine=[{**row, "open": False}])
+        self.assert_words("not-in-database", settled=True)
+        self.good(quarantine=[{**row, "open": False}], operations=[operation_row(told)])
+        self.assert_words(settled=True)
+
+    def test_beside_a_database_a_journal_has_gaps_and_its_order_says_nothing(self):
+        made = life()
+        late = [made[4], made[1], made[2], made[4]]
+        self.segments(journal(late))
+        self.beside(4)
+        self.assert_words()
+        # The only home of a ledger has all of it.
+        os.remove(os.path.join(self.folder, "spools/w-0/_acknowledged"))
+        self.assert_words("predecessor-missing")
+
+    def test_thinned_samples_keep_the_numbers_of_what_follows(self):
+        made = life()[:2]
+        thinned = lambda count: frame(2, struct.pack("<Q", count), 3)
+        usage = frame(6, b'{"entry":"usage","usage":{}}') + frame(7, b'{"entry":"mark"}')
+        self.segments(header() + frame(1, entry(made[0])) + thinned(4) + usage + frame(8, entry(made[1])))
+        self.assert_words()
+        self.assertEqual((self.counts["samples thinned"], self.counts.get("entries of an unknown kind")), (4, None))
+        self.segments(header() + frame(1, entry(made[0])) + thinned(3) + usage)
+        self.assert_words("damage")
+        self.segments(header() + frame(1, entry(made[0])) + thinned(0) + frame(2, entry(made[1])))
+        self.assert_words("damage")
 
     def test_a_phase_told_twice_on_one_spool(self):
         self.segments(journal([phase("start"), phase("start", at=5)]))

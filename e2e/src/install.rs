@@ -21,6 +21,8 @@ pub const RELEASE: &str = "berth";
 pub const NAMESPACE: &str = "berth-system";
 /// Berth's pod.
 pub const POD: &str = "berth-0";
+/// The claim of its spool's volume.
+const SPOOL: &str = "spool-berth-0";
 /// Where the chart mounts the authority of the database's certificate.
 const AUTHORITY: &str = "/etc/berth/database-ca/ca.crt";
 
@@ -128,6 +130,23 @@ pub fn uninstall() -> Result<(), Error> {
 pub fn berth(arguments: &[&str]) -> Result<String, Error> {
     let command = [&["exec", POD, "--", "/usr/bin/berth"], arguments].concat();
     Kubectl::admin().in_namespace(NAMESPACE).run(&command)
+}
+
+/// The folder of its spool, beside which the pod goes on working: this cluster's volumes are folders of this machine
+/// (`e2e/cluster/volumes`).
+pub fn spools() -> Result<Vec<PathBuf>, Error> {
+    let admin = Kubectl::admin();
+    let claim = admin.in_namespace(NAMESPACE).json(&["get", "pvc", SPOOL])?;
+    let name = claim["spec"]["volumeName"].as_str().unwrap_or("none");
+    let volume = admin.json(&["get", "pv", name])?;
+    match volume["spec"]["local"]["path"].as_str() {
+        Some(path) => Ok(vec![path.into()]),
+        None => Err(Error::Refused {
+            command: format!("kubectl get pv {name}"),
+            message: "the spool's volume is no folder of this machine".to_owned(),
+            answer: volume["spec"].to_string(),
+        }),
+    }
 }
 
 /// What Berth shows to Prometheus.

@@ -16,7 +16,7 @@ use super::{
     postgres,
     record::Record,
     spool::{self, read},
-    verify::{Carried, Once, Report, Verifier},
+    verify::{Carried, Fault, Once, Report, Verifier, Violation},
     view::{ChainId, Found, Moment, Stored, StoredHead},
 };
 
@@ -141,6 +141,7 @@ impl Reader {
                 let later: Vec<_> = db.heads().try_collect().await?;
                 verified.report = verifier.finish_with(later);
                 verified.take_audit(db.audit()).await?;
+                verified.take_quarantine(db.quarantine()).await?;
                 Ok(verified)
             }
             Self::Spool(dir) if read::is_beside(dir) => {
@@ -224,6 +225,16 @@ impl Verified {
                 Err(error) => return Err(error),
             };
             self.damages.extend(wrong);
+        }
+        Ok(())
+    }
+
+    /// Takes what PostgreSQL refused and nobody has looked at: it has not arrived.
+    async fn take_quarantine(&mut self, mut rows: Rows<'_, postgres::StoredRefusal>) -> Result<(), LedgerError> {
+        while let Some(row) = rows.next().await {
+            let postgres::StoredRefusal { chain, sequence, what, error } = row?;
+            let fault = Fault::Quarantined { what, error };
+            self.report.violated(Violation { chain, sequence, fault, place: "berth.ledger_quarantine".to_owned() });
         }
         Ok(())
     }

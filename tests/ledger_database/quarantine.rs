@@ -8,6 +8,7 @@ use berth::{
 };
 
 use crate::{
+    commands::berth,
     counters, ledger,
     objects::{CLUSTER, Object, now, service},
 };
@@ -75,6 +76,31 @@ async fn a_record_of_an_impossible_time_is_put_away_and_its_neighbours_are_kept(
     assert!(matches!(second, Err(LedgerError::Quarantined { .. })), "{second:?}");
     assert_eq!(third.unwrap(), DURABLE);
     assert_eq!(database.number("SELECT count(*) FROM berth.ledger_quarantine WHERE what = 'record'").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_names_what_was_refused_until_somebody_has_looked_at_it() {
+    let (database, ledger) = ledger().await;
+    let (bad, mut good) = (Object::new("bad"), Object::new("good"));
+    assert!(ledger.submit(bad.entry(&bad.record(State::Pending, Micros(0)))).await.is_err());
+    let mut snapshot = good.snapshot();
+    service(&mut snapshot).tenant_org = "x".repeat(300);
+    assert!(ledger.submit(Entry::Present(Box::new(snapshot))).await.is_err());
+    ledger.submit(good.step(State::Pending)).await.unwrap();
+    let verify = || berth(&["verify", "-o", "json"], &database.url());
+    let (code, said) = verify();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let named = said["violations"].as_array().unwrap();
+    assert!(named.iter().all(|one| one["violation"] == "quarantined" && one["rule"] == 3), "{said:#}");
+    let places: Vec<_> = named.iter().map(|one| (one["uid"].clone(), one["sequence"].clone())).collect();
+    let expected = [(bad.uid.to_string(), 1), (good.uid.to_string(), 0)];
+    assert_eq!(places, expected.map(|(uid, sequence)| (uid.into(), sequence.into())), "{said:#}");
+    assert!(named[0]["message"].as_str().unwrap().starts_with("PostgreSQL refused its record"), "{said:#}");
+    assert_eq!((code, &said["clean"], &said["violationCount"]), (Some(1), &false.into(), &2.into()));
+    // Looked at, and put right or given up.
+    database.execute("UPDATE berth.ledger_quarantine SET resolved_at = now()").await;
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("\"clean\": true"), "{said}");
 }
 
 #[tokio::test]

@@ -137,6 +137,20 @@ impl Stand {
         self.folder.path().join(format!("{name}-spool"))
     }
 
+    /// The spools of all processes that there were, also of those that run no more.
+    pub fn spools(&self) -> Result<Vec<PathBuf>, Error> {
+        let read = |source| Error::Start { command: "looking for spools".to_owned(), source };
+        let mut spools = vec![];
+        for file in fs::read_dir(self.folder.path()).map_err(read)? {
+            let path = file.map_err(read)?.path();
+            if path.join("_journal").is_dir() {
+                spools.push(path);
+            }
+        }
+        spools.sort();
+        Ok(spools)
+    }
+
     /// Lines of a process's log, of all its starts, that have this in them; cut short.
     pub fn lines(&self, name: &str, part: &str) -> Vec<String> {
         let text = fs::read(self.log_file(name)).unwrap_or_default();

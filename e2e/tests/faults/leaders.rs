@@ -74,6 +74,12 @@ fn a_leader_that_stood_still_leaves_one_line() {
         t.until_told(object);
         t.is_the_story(object);
     }
+    // What a replica kept on its spool as it lost the lead, it brings itself once its pod has started it again.
+    for (name, process) in [&mut leader, &mut other] {
+        if !process.runs() {
+            *process = t.stand.start_unready(name).unwrap();
+        }
+    }
     t.settled();
     let runs = u64::try_from(lives.len()).unwrap();
     t.report(12, runs, 2 * ROUNDS, Duration::ZERO).print().unwrap();
@@ -119,6 +125,8 @@ fn a_leader_whose_clock_is_an_hour_off_leaves_one_line() {
         t.stand.free_lease().unwrap();
     }
     let _right = t.stand.start(NAME).unwrap();
+    // The other brings what its spool has, too.
+    let _waits = t.stand.start_unready(OTHER).unwrap();
     t.s.user.run(&["delete", "tc", "witness", "--wait=false"]).unwrap();
     t.until_gone("witness");
     lives.push(witness);

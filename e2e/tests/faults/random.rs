@@ -124,7 +124,7 @@ fn all_of_it_at_random() {
         Ok(as_desired.then_some(()))
     };
     t.s.admin.wait_for("all is as desired once it is fair", PATIENCE, all_as_desired).unwrap();
-    // Both checkers: a record that lost the race to be shown stays beside the line, and is named.
+    // Both checkers: a record that lost the race to be shown stays beside the line; they count it, and ask nobody to name it.
     t.settled();
     let report = t.report(18, steps, driver.faults, Duration::ZERO);
     berth_e2e::faults::report::Report { seed: Some(seed), ..report }.print().unwrap();

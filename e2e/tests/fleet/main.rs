@@ -230,7 +230,7 @@ fn is_told(s: &Scenario, stand: &Stand, done: &Value, count: usize) {
         number(&format!("{} SELECT count({what}) {parts}", database::LINE))
     };
     assert_eq!((told("*"), told("DISTINCT p->>'key'")), (count, count), "each target is told of once");
-    judges::both_agree(&s.admin, |arguments| stand.berth(arguments)).unwrap();
+    judges::both_agree(&s.admin, || stand.spools(), |arguments| stand.berth(arguments)).unwrap();
 }
 
 fn ends_right(admin: &Kubectl, done: &Value, count: usize) {

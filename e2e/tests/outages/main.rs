@@ -59,7 +59,7 @@ fn settled(s: &Scenario) {
     })
     .unwrap();
     // They look at every object there is, and another's may have yet to settle what two homes say of it.
-    judges::both_agree(&s.admin, install::berth).unwrap();
+    judges::both_agree(&s.admin, install::spools, install::berth).unwrap();
 }
 
 /// A service's whole life while the database is unavailable in this way.

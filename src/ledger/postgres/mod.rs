@@ -42,5 +42,5 @@ pub use import::Imported;
 pub use read::{Reader, Rows};
 pub use schema::{migrate, pending};
 pub use spools::StoredSpool;
-pub use stored::{StoredOperation, StoredWriter};
+pub use stored::{StoredOperation, StoredRefusal, StoredWriter};
 pub use writer::Counters;

@@ -19,11 +19,11 @@ use super::{
     bounds::within_orm,
     connect::{Source, connect},
     entity::{
-        container_status_history as history, containers, index_metadata, ledger_heads as heads, ledger_writers,
-        namespaces, operation_logs, tenant_containers,
+        container_status_history as history, containers, index_metadata, ledger_heads as heads,
+        ledger_quarantine as quarantine, ledger_writers, namespaces, operation_logs, tenant_containers,
     },
     schema,
-    stored::{HeadsRow, HistoryRow, StoredOperation, StoredWriter, moment, snapshot},
+    stored::{HeadsRow, HistoryRow, StoredOperation, StoredRefusal, StoredWriter, moment, snapshot},
 };
 use crate::ledger::{
     entry::KnownHead,
@@ -229,6 +229,23 @@ impl Reader {
                     .order_by_asc(heads::Column::Uid)
                     .limit(PAGE);
                 within_orm("reading the heads", select.all(&self.db))
+            },
+        )
+    }
+
+    /// What PostgreSQL refused and nobody has looked at, in the order in which it was.
+    pub fn quarantine(&self) -> Rows<'_, StoredRefusal> {
+        pages(
+            |row: quarantine::Model| Ok(row.into()),
+            |row: &quarantine::Model| row.id,
+            |after| {
+                let behind = after.map(|id: i64| quarantine::Column::Id.gt(id));
+                let select = quarantine::Entity::find()
+                    .filter(quarantine::Column::ResolvedAt.is_null())
+                    .filter(Condition::all().add_option(behind))
+                    .order_by_asc(quarantine::Column::Id)
+                    .limit(PAGE);
+                within_orm("reading the quarantine", select.all(&self.db))
             },
         )
     }

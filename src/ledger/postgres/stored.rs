@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     entity::{
-        container_status_history, containers, index_metadata, ledger_heads, ledger_writers, namespaces, operation_logs,
-        tenant_containers,
+        container_status_history, containers, index_metadata, ledger_heads, ledger_quarantine, ledger_writers,
+        namespaces, operation_logs, tenant_containers,
     },
     time::micros,
 };
@@ -77,6 +77,19 @@ pub(super) struct HeadsRow {
     pub(super) known: KnownHead,
     pub(super) at: Micros,
     pub(super) closed_epoch: Option<u64>,
+}
+
+/// What PostgreSQL refused, as `ledger_quarantine` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRefusal {
+    /// The object that it is about.
+    pub chain: ChainId,
+    /// Its place in the chain; 0 for what has none, or cannot be read.
+    pub sequence: u64,
+    /// A record, an operation, a present state or a sample.
+    pub what: String,
+    /// PostgreSQL's words.
+    pub error: String,
 }
 
 /// A writer as `ledger_writers` has it.
@@ -229,6 +242,29 @@ impl TryFrom<ledger_heads::Model> for HeadsRow {
         };
         let closed_epoch = closed_epoch.map(|epoch| number(&place, "closed_epoch", epoch)).transpose()?;
         Ok(Self { chain: ChainId { cluster, uid }, known, at: micros(at), closed_epoch })
+    }
+}
+
+impl From<ledger_quarantine::Model> for StoredRefusal {
+    fn from(row: ledger_quarantine::Model) -> Self {
+        let ledger_quarantine::Model {
+            id: _,
+            quarantined_at: _,
+            writer: _,
+            cluster_id: cluster,
+            uid,
+            what,
+            hash: _,
+            sqlstate: _,
+            error,
+            entry,
+            details: _,
+            times: _,
+            resolved_at: _,
+        } = row;
+        // What was refused may be what no record can be: then it has no place.
+        let sequence = Record::read(&entry, None).map_or(0, |record| record.envelope().seq);
+        Self { chain: ChainId { cluster, uid }, sequence, what, error }
     }
 }
 

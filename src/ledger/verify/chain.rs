@@ -377,12 +377,18 @@ impl Told {
     /// A transition is one of the table. What Berth did not see happen (`unobserved`) starts where the chain
     /// is and may end anywhere. Records that stand for something elsewhere (`lost`, `import`, `checkpoint`,
     /// `resolution`) say themselves where the chain is. The others only note the state, and how a life without states ends.
+    /// Behind an ending nothing comes but what says where the chain goes on: after a rewind of the API server.
     fn fault_after(&self, state: Known) -> Option<Fault> {
         let differs = match state {
             Known::Is(expected) if expected != self.from => Some(Fault::FromDiffers { expected, found: self.from }),
             Known::Is(_) | Known::Not => None,
         };
+        let is_over = matches!(state, Known::Is(Some(State::Deleted)));
         match self.kind {
+            Kind::Lost | Kind::Import | Kind::Checkpoint | Kind::Resolution => None,
+            // Named when it was taken.
+            Kind::OperationStart | Kind::OperationFinish => None,
+            kind if is_over => Some(Fault::FollowsTheEnd(kind)),
             Kind::Transition => match self.to {
                 None => Some(Fault::NoState),
                 Some(to) => differs.or_else(|| self.no_such_transition(to)),
@@ -397,9 +403,6 @@ impl Told {
                     differs.or_else(|| if from == Some(to) { None } else { self.no_such_transition(to) })
                 }
             },
-            Kind::Lost | Kind::Import | Kind::Checkpoint | Kind::Resolution => None,
-            // Named when it was taken.
-            Kind::OperationStart | Kind::OperationFinish => None,
         }
     }
 

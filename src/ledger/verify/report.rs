@@ -113,6 +113,8 @@ pub enum Fault {
     },
     /// A transition that says not where to.
     NoState,
+    /// It follows the end of the life, as only a record may that says itself where the chain goes on.
+    FollowsTheEnd(Kind),
     /// The chain has records and no head.
     NoHead,
     /// The head names a record that is not there.
@@ -138,6 +140,13 @@ pub enum Fault {
         /// The other.
         again: Hash,
     },
+    /// PostgreSQL refused it, and nobody has looked at it since.
+    Quarantined {
+        /// What it is: a record, an operation, a present state or a sample.
+        what: String,
+        /// PostgreSQL's words.
+        error: String,
+    },
 }
 
 impl Fault {
@@ -152,6 +161,7 @@ impl Fault {
             | Self::FromDiffers { .. }
             | Self::NoSuchTransition { .. }
             | Self::NoState
+            | Self::FollowsTheEnd(_)
             | Self::ShownSuperseded
             | Self::ShownBehind(_) => 1,
             Self::ShownUnknown(_) | Self::ClaimUnknown(_) => 2,
@@ -161,7 +171,8 @@ impl Fault {
             | Self::Duplicate
             | Self::NoHead
             | Self::HeadUnknown(_)
-            | Self::ToldTwice { .. } => 3,
+            | Self::ToldTwice { .. }
+            | Self::Quarantined { .. } => 3,
             Self::HeadBehind => 5,
         }
     }
@@ -181,6 +192,7 @@ impl Fault {
             Self::FromDiffers { .. } => "from-differs",
             Self::NoSuchTransition { .. } => "no-such-transition",
             Self::NoState => "no-state",
+            Self::FollowsTheEnd(_) => "follows-the-end",
             Self::NoHead => "no-head",
             Self::HeadUnknown(_) => "head-unknown",
             Self::HeadBehind => "head-behind",
@@ -189,6 +201,7 @@ impl Fault {
             Self::ShownBehind(_) => "shown-behind",
             Self::ClaimUnknown(_) => "claim-unknown",
             Self::ToldTwice { .. } => "told-twice",
+            Self::Quarantined { .. } => "quarantined",
         }
     }
 }
@@ -214,6 +227,7 @@ impl fmt::Display for Fault {
             }
             Self::NoSuchTransition { from, to } => write!(f, "there is no transition from {} to {to}", state(*from)),
             Self::NoState => f.write_str("a transition that does not say where to"),
+            Self::FollowsTheEnd(kind) => write!(f, "a record of kind {} behind the end of the life", kind.as_str()),
             Self::NoHead => f.write_str("the chain has records, but no head"),
             Self::HeadUnknown(head) => {
                 write!(f, "the head names record {} with sequence {}, which is not there", head.hash, head.sequence)
@@ -235,6 +249,9 @@ impl fmt::Display for Fault {
                 phase.as_str(),
                 operation.unwrap_or_default()
             ),
+            Self::Quarantined { what, error } => {
+                write!(f, "PostgreSQL refused its {what}, and nobody has looked at that yet: {error}")
+            }
         }
     }
 }

@@ -137,6 +137,35 @@ fn states_follow_from_each_other_by_the_table() {
     assert_eq!(rollout(Some(State::Stopped)).faults(), ["no-such-transition"]);
 }
 
+/// A chain that has ended, and one record behind that, which finds `from` and leaves `to`.
+fn behind_the_end(kind: Kind, from: Option<State>, to: Option<State>) -> Ledger {
+    let mut sample = Sample::new(1);
+    let ends = [State::Pending, State::Stopped, State::Deleted];
+    let mut records = ends.map(|to| stored(record(&sample.step_to(to)))).to_vec();
+    let mut draft = sample.draft(kind, to);
+    draft.from = from;
+    records.push(stored(record(&sample.take(draft.seal(sample.seal(), sample.head)))));
+    Ledger { records, heads: vec![end(&sample)], shown: vec![] }
+}
+
+#[test]
+fn behind_an_ending_comes_only_what_says_where_the_chain_goes_on() {
+    let deleted = Some(State::Deleted);
+    for (kind, from, to) in [
+        (Kind::Transition, deleted, Some(State::Pending)),
+        (Kind::Unobserved, deleted, deleted),
+        (Kind::Unobserved, deleted, None),
+        (Kind::Rollout, None, None),
+        (Kind::Quota, deleted, None),
+        (Kind::Grant, None, deleted),
+    ] {
+        assert_eq!(behind_the_end(kind, from, to).faults(), ["follows-the-end"], "{kind:?} {from:?} {to:?}");
+    }
+    for kind in [Kind::Resolution, Kind::Lost, Kind::Import, Kind::Checkpoint] {
+        assert_eq!(behind_the_end(kind, deleted, Some(State::Running)).faults(), [""; 0], "{kind:?}");
+    }
+}
+
 #[test]
 fn a_gap_is_a_violation_unless_a_record_names_it() {
     for (kind, faults) in [(Kind::Lost, &[][..]), (Kind::Import, &[]), (Kind::Transition, &["predecessor-missing"])] {
