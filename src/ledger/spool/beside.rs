@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{
-    Spool, chain_of, consistent, frame,
+    Spool, chain_of, consistent,
+    found::Found,
+    frame,
     index::Terms,
     progress::Progress,
     replay::{self, Stretch},
@@ -96,10 +98,11 @@ impl Spool {
     /// Durable entries behind `number` in their order, for replay: at most `most`, and a few MiB.
     ///
     /// Goes on where the last call ended, so that a whole journal is read once. One replayer at a time is quick.
+    /// Damage on the way is passed over; it is said, counted in [`Spool::health`] and kept aside.
     pub async fn after(&self, number: u64, most: usize) -> Result<Stretch, LedgerError> {
         self.rewind_is_noted().await;
-        let last = self.progress().last;
-        if number >= last {
+        let progress = self.progress();
+        if number >= progress.last {
             return Ok(Stretch { entries: vec![], up_to: number });
         }
         let spool = self.clone();
@@ -107,11 +110,26 @@ impl Spool {
             let inner = &spool.inner;
             let mut cursor = inner.cursor.lock().unwrap_or_else(PoisonError::into_inner).take();
             let read =
-                replay::stretch(&inner.dir, &mut cursor, number, last, most, &|chain| spool.index().newest(chain));
+                replay::stretch(&inner.dir, &mut cursor, number, progress, most, &|chain| spool.index().newest(chain));
             *inner.cursor.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
             read
         });
-        read.await.map_err(|_| LedgerError::Closed)?
+        let (stretch, found) = read.await.map_err(|_| LedgerError::Closed)??;
+        self.note_damage(found).await;
+        Ok(stretch)
+    }
+
+    /// Before what is behind the damage is handed out: once that is acknowledged, the segment may go.
+    async fn note_damage(&self, found: Found) {
+        let Found { damages, unread } = found.without_trimmed(self.progress().first);
+        self.inner.damages.add(&damages);
+        if unread.is_empty() {
+            return;
+        }
+        let (reply, kept) = oneshot::channel();
+        if self.inner.jobs.send(Job::KeepAside(unread, reply)).await.is_ok() {
+            let _ = kept.await;
+        }
     }
 
     /// Takes the word that the database has everything up to this number.

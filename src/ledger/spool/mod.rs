@@ -11,7 +11,7 @@
 //! left, [`recover`] what a failing disk left, by the same [`scan`] that [`read`] reads with.
 //!
 //! Beside a database: [`beside`] is what the door asks, [`later`] the tail that waits, [`replay`] what the database
-//! gets, [`progress`] what it has. [`upkeep`] trims and thins, as [`shelf`] decides, within the [`limits`].
+//! gets, [`found`] the damage on the way, [`progress`] what it has. [`upkeep`] trims and thins, as [`shelf`] decides, within the [`limits`].
 
 use std::{
     fmt,
@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use self::{
     disk::{Disk, Os, Syncs},
+    found::Known,
     index::{Index, Terms},
     replay::Cursor,
     shared::Shared,
@@ -41,6 +42,7 @@ use super::{
 mod beside;
 mod compare;
 mod disk;
+mod found;
 mod frame;
 mod index;
 mod later;
@@ -86,7 +88,7 @@ struct Inner {
     shared: Arc<Shared>,
     states: Arc<StateFiles>,
     syncs: Arc<Syncs>,
-    damages: Vec<Damage>,
+    damages: Known,
     cursor: Mutex<Option<Cursor>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -96,7 +98,7 @@ struct Inner {
 pub struct Health {
     /// Why nothing is acknowledged; none while all is well. It is tried again with what comes next.
     pub poisoned: Option<LedgerError>,
-    /// What was not as it was written when the spool was opened.
+    /// What was not as it was written, when the spool was opened or when it was read for replay; each place once.
     pub damages: Vec<Damage>,
     /// Objects known.
     pub objects: usize,
@@ -180,7 +182,7 @@ impl Spool {
         };
         writer.count_bytes();
         let thread = Mutex::new(Some(spawn(dir, "berth-spool", move || writer.run(queue, &runtime))?));
-        let damages = opened.damages;
+        let damages = Known::new(opened.damages);
         let cursor = Mutex::default();
         let inner = Inner { dir: dir.to_owned(), jobs, shared, states, syncs, damages, cursor, thread };
         Ok(Self { inner: Arc::new(inner) })
@@ -246,7 +248,7 @@ impl Spool {
         let progress = self.progress();
         Health {
             poisoned: shared.poisoned(),
-            damages: self.inner.damages.clone(),
+            damages: self.inner.damages.all(),
             objects: self.index().objects(),
             state_files_behind: self.inner.states.behind_count(),
             journal_syncs: self.inner.syncs.journal.load(Ordering::Relaxed),

@@ -10,7 +10,6 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    ops::Range,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -97,6 +96,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, writer: &str, limit: u64) -> Res
             // Places have moved: the index is made from what stands there now.
             let segment = Segment::read(dir, first)?;
             scan::scan_segment(&segment, true, &mut after, &mut fold);
+            keep_payloads_aside(disk, dir, &segment, &after.damages)?;
             let payloads = after.damages.into_iter().filter(|damage| matches!(damage.kind, DamageKind::Payload(_)));
             scanned.damages.extend(payloads);
             scanned.next = after.next;
@@ -112,6 +112,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, writer: &str, limit: u64) -> Res
             scan::scan_segment(&segment, false, &mut scanned, &mut fold);
             if scanned.damages.len() > known {
                 keep_aside(disk, dir, &segment)?;
+                keep_payloads_aside(disk, dir, &segment, &scanned.damages[known..])?;
             }
             let last = firsts.get(at + 1).map_or(first, |next| next.saturating_sub(1));
             shelf.push(Sealed::new(first, last, segment.bytes.len() as u64, usage));
@@ -209,26 +210,37 @@ fn carry(disk: &dyn Disk, dir: &Path, segment: &Segment, writer: &str, limit: u6
 pub(super) fn keep_aside(disk: &dyn Disk, dir: &Path, segment: &Segment) -> Result<(), LedgerError> {
     for met in segment.walk() {
         if let Met::Damage { bytes, .. } = met {
-            keep_bytes_aside(disk, dir, segment, bytes)?;
+            keep_bytes_aside(disk, dir, segment.first, bytes.start as u64, &segment.bytes[bytes])?;
         }
     }
     Ok(())
 }
 
-/// Keeps these bytes of a segment.
+/// Keeps the whole frames that hold no entry: they stay where they are, and go with their segment.
+fn keep_payloads_aside(disk: &dyn Disk, dir: &Path, segment: &Segment, damages: &[Damage]) -> Result<(), LedgerError> {
+    for Damage { offset, bytes, kind, .. } in damages {
+        let range = *offset as usize..offset.saturating_add(*bytes) as usize;
+        if let (DamageKind::Payload(_), Some(bytes)) = (kind, segment.bytes.get(range)) {
+            keep_bytes_aside(disk, dir, segment.first, *offset, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps these bytes of the segment `first`, which stand there at `offset`.
 pub(super) fn keep_bytes_aside(
     disk: &dyn Disk,
     dir: &Path,
-    segment: &Segment,
-    range: Range<usize>,
+    first: u64,
+    offset: u64,
+    bytes: &[u8],
 ) -> Result<(), LedgerError> {
-    let bytes = &segment.bytes[range.clone()];
     if bytes.is_empty() {
         return Ok(());
     }
     // The same place may be torn again after the next crash: the bytes' digest tells them apart.
     let digest = crate::ledger::hash::Hash::of(bytes).to_string();
-    let name = format!("{:020}-{}-{}.bytes", segment.first, range.start, &digest[..16]);
+    let name = format!("{first:020}-{offset}-{}.bytes", &digest[..16]);
     let path = dir.join(ASIDE).join(name);
     if !path.exists() {
         disk::write_whole(disk, &path, bytes).map_err(|error| LedgerError::spool(&path, error))?;

@@ -48,7 +48,7 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, name: &str, failed: &Active) 
     let is_seal = frame::read_frame(&segment.bytes, end)
         .is_some_and(|frame| frame.carries == Carries::Seal && frame.size() == behind.len());
     if !is_seal {
-        open::keep_bytes_aside(disk, dir, &segment, behind)?;
+        open::keep_bytes_aside(disk, dir, failed.first, end as u64, &segment.bytes[behind])?;
     }
     segment.bytes.truncate(end);
     open::keep_aside(disk, dir, &segment)?;

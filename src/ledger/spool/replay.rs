@@ -9,8 +9,10 @@
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use super::{
+    found::Found,
     frame::{self, Carries, Frame, Met},
     index::ChainId,
+    progress::Progress,
     scan::{self, Segment},
     written::{Kept, Written},
 };
@@ -44,17 +46,18 @@ pub(super) struct Cursor {
 /// Where an object's latest snapshot stands in the journal, and at which sequence of its chain it was made.
 pub(super) type Newest<'a> = &'a dyn Fn(ChainId) -> Option<(u64, u64)>;
 
-/// At most `most` entries and a few MiB of what is between `number` and `last`.
+/// At most `most` entries and a few MiB of what the journal holds behind `number`, and the damage on the way.
 pub(super) fn stretch(
     dir: &Path,
     cursor: &mut Option<Cursor>,
     number: u64,
-    last: u64,
+    Progress { first, last, .. }: Progress,
     most: usize,
     newest: Newest<'_>,
-) -> Result<Stretch, LedgerError> {
+) -> Result<(Stretch, Found), LedgerError> {
     let next = number.saturating_add(1);
-    let mut reading = Reading { dir, entries: vec![], bytes: 0, most: most.max(1), last, next, newest };
+    let found = Found::default();
+    let mut reading = Reading { dir, entries: vec![], bytes: 0, found, most: most.max(1), first, last, next, newest };
     let mut at = cursor.take().filter(|cursor| cursor.next == next);
     while reading.goes_on() {
         let here = match at.take() {
@@ -66,18 +69,29 @@ pub(super) fn stretch(
         };
         at = match reading.quickly(here)? {
             Some(there) => Some(there),
-            None => reading.carefully(here.segment)?,
+            None => {
+                let there = reading.carefully(here.segment)?;
+                if !reading.found.is_empty() && reading.next > next {
+                    // So that the damaged bytes of a whole journal are never in memory together.
+                    at = there;
+                    break;
+                }
+                there
+            }
         };
     }
     *cursor = at;
-    Ok(Stretch { entries: reading.entries, up_to: reading.next.saturating_sub(1).max(number) })
+    let stretch = Stretch { entries: reading.entries, up_to: reading.next.saturating_sub(1).max(number) };
+    Ok((stretch, reading.found))
 }
 
 struct Reading<'a> {
     dir: &'a Path,
     entries: Vec<Entry>,
     bytes: usize,
+    found: Found,
     most: usize,
+    first: u64,
     last: u64,
     next: u64,
     newest: Newest<'a>,
@@ -94,8 +108,12 @@ impl Reading<'_> {
         let at = firsts.partition_point(|&first| first <= self.next);
         let Some(&segment) = firsts.get(at.saturating_sub(1)) else {
             self.next = self.last.saturating_add(1);
+            self.found.missing(self.dir, self.first, self.first..self.next);
             return Ok(None);
         };
+        if at == 0 {
+            self.found.missing(self.dir, segment, self.first..segment);
+        }
         self.next = self.next.max(segment);
         Ok(Some(Cursor { segment, position: 0, next: self.next }))
     }
@@ -134,19 +152,22 @@ impl Reading<'_> {
             if frame.carries == Carries::Seal {
                 return (number == self.next).then_some(Cursor { segment: number, position: 0, next: number });
             }
+            let offset = here.position + position as u64;
             position += frame.size();
             number = number.saturating_add(frame.numbers().unwrap_or(1));
             if number > self.next {
-                self.take(&frame, number);
+                self.take(here.segment, offset, &frame, number);
             }
         }
         let moved = position > start || !self.goes_on();
         moved.then_some(Cursor { segment: here.segment, position: here.position + position as u64, next: number })
     }
 
-    /// Reads the whole segment and takes what is whole behind damage too. What is not there, is passed over.
+    /// Reads the whole segment and takes what is whole behind damage too. What is not there, is passed over, and said.
     fn carefully(&mut self, segment: u64) -> Result<Option<Cursor>, LedgerError> {
         let segment = Segment::read(self.dir, segment)?;
+        let following = scan::segments(self.dir)?.into_iter().find(|&first| first > segment.first);
+        self.found.in_segment(self.dir, &segment, following, self.last);
         for met in segment.walk() {
             let (position, carries, number, payload, size, behind) = match met {
                 Met::Entry { position, number, payload } => {
@@ -161,22 +182,20 @@ impl Reading<'_> {
             if behind <= self.next || number > self.last {
                 continue;
             }
-            self.take(&Frame { carries, number, payload }, behind);
+            self.take(segment.first, position as u64, &Frame { carries, number, payload }, behind);
             if !self.goes_on() {
                 let position = (position + size) as u64;
                 return Ok(Some(Cursor { segment: segment.first, position, next: self.next }));
             }
         }
         if self.next <= self.last {
-            let firsts = scan::segments(self.dir)?;
-            let following = firsts.into_iter().find(|&first| first > segment.first);
             self.next = self.next.max(following.unwrap_or(self.last.saturating_add(1)));
         }
         Ok(None)
     }
 
-    /// Takes a frame; the number behind it is `next`.
-    fn take(&mut self, frame: &Frame<'_>, next: u64) {
+    /// Takes a frame that stands at `offset`; the number behind it is `next`.
+    fn take(&mut self, segment: u64, offset: u64, frame: &Frame<'_>, next: u64) {
         self.next = next;
         self.bytes += frame.size();
         if frame.carries != Carries::Entry {
@@ -185,7 +204,7 @@ impl Reading<'_> {
         match Written::decode(frame.payload) {
             Ok(Kept::Entry(entry)) => self.entries.extend(self.without_outdated(entry, frame.number)),
             Ok(Kept::Mark(_)) => {}
-            Err(error) => tracing::warn!(number = frame.number, %error, "an entry cannot be read, and is not replayed"),
+            Err(error) => self.found.payload(self.dir, segment, offset, frame, error.to_string()),
         }
     }
 
@@ -223,6 +242,10 @@ mod tests {
     use super::*;
     use crate::ledger::samples::{Sample, record};
 
+    fn whole(last: u64) -> Progress {
+        Progress { first: 1, acknowledged: 0, last }
+    }
+
     #[test]
     fn a_cursor_that_thinning_has_moved_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
@@ -240,7 +263,8 @@ mod tests {
         std::fs::write(scan::segment_path(dir.path(), 1), bytes).unwrap();
         for position in positions.iter().flat_map(|&position| [position, position + 1]) {
             let mut cursor = Some(Cursor { segment: 1, position, next: 3 });
-            let stretch = stretch(dir.path(), &mut cursor, 2, 8, 4, &|_| None).unwrap();
+            let (stretch, found) = stretch(dir.path(), &mut cursor, 2, whole(8), 4, &|_| None).unwrap();
+            assert!(found.is_empty(), "{found:?}");
             let hashes: Vec<_> = stretch.entries.iter().map(|entry| record(entry).hash()).collect();
             assert_eq!((hashes, stretch.up_to), (told[2..6].to_vec(), 6));
             assert_eq!(cursor, Some(Cursor { segment: 1, position: positions[6], next: 7 }));
@@ -261,7 +285,7 @@ mod tests {
             told.push(record(&entry).clone());
         }
         std::fs::write(scan::segment_path(dir.path(), 1), bytes).unwrap();
-        let read = |newest: Newest<'_>| stretch(dir.path(), &mut None, 0, 4, 10, newest).unwrap().entries;
+        let read = |newest: Newest<'_>| stretch(dir.path(), &mut None, 0, whole(4), 10, newest).unwrap().0.entries;
         let with_snapshot = |entries: &[Entry]| -> Vec<bool> {
             entries.iter().map(|entry| matches!(entry, Entry::Chained { .. })).collect()
         };

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    found::Unread,
     open, progress,
     scan::{self, JOURNAL, Segment},
     shared::add,
@@ -88,6 +89,15 @@ impl Writer {
                 // It may have got its name all the same.
                 self.written = None;
                 tracing::warn!(error = error.explain(), "what the database has of the spool is not noted");
+            }
+        }
+    }
+
+    /// Keeps what a reader found aside. What the disk refuses is in the journal still, as long as its segment is.
+    pub(super) fn keep_aside(&self, unread: &[Unread]) {
+        for Unread { segment, offset, bytes } in unread {
+            if let Err(error) = open::keep_bytes_aside(&*self.disk, &self.dir, *segment, *offset, bytes) {
+                tracing::warn!(error = error.explain(), segment, offset, "damaged bytes are not kept aside");
             }
         }
     }

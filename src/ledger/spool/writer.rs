@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     disk::Disk,
+    found::Unread,
     frame::{self, Carries},
     index::{Batch, Decision, Index, Place, Terms},
     later::Waits,
@@ -56,6 +57,8 @@ pub(super) enum Job {
     Submit(Box<Submit>),
     /// Write `_acknowledged` now, and answer.
     Persist(oneshot::Sender<()>),
+    /// Keep these bytes aside, and answer.
+    KeepAside(Vec<Unread>, oneshot::Sender<()>),
     /// Append and sync all of the tail that waits.
     Flush(oneshot::Sender<()>),
     /// Finish what was asked before, seal the segment and end.
@@ -139,6 +142,10 @@ impl Writer {
                         batch.push(*submit);
                     }
                     Job::Persist(reply) => told.push(reply),
+                    Job::KeepAside(unread, reply) => {
+                        self.keep_aside(&unread);
+                        let _ = reply.send(());
+                    }
                     Job::Flush(reply) => flushes.push(reply),
                     Job::Close => {
                         open = false;

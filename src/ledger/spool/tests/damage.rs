@@ -58,6 +58,142 @@ async fn a_flipped_bit_in_the_last_8_kib_costs_at_most_its_own_frame() {
     }
 }
 
+/// Everything that is replayed from the beginning, a few at a time.
+async fn replay(spool: &Spool) -> Vec<crate::ledger::Hash> {
+    let (mut number, mut hashes) = (0, vec![]);
+    while number < spool.progress().last {
+        let stretch = spool.after(number, 7).await.unwrap();
+        assert!(stretch.up_to > number, "the replayer gets on");
+        hashes.extend(stretch.entries.iter().map(|entry| record(entry).hash()));
+        number = stretch.up_to;
+    }
+    hashes
+}
+
+fn aside(dir: &Path) -> Vec<Vec<u8>> {
+    let mut kept: Vec<_> = fs::read_dir(dir.join(scan::ASIDE)).unwrap().map(|file| file.unwrap().path()).collect();
+    kept.sort();
+    kept.into_iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn damage_that_comes_while_the_journal_is_open_is_named_counted_once_and_kept_aside_before_it_is_acknowledged() {
+    let dir = dir();
+    let spool = open_small(dir.path());
+    let mut sample = Sample::new(1);
+    let mut told = vec![];
+    for _ in 0..30 {
+        let entry = sample.step();
+        spool.keep(entry.clone()).await.unwrap();
+        told.push(record(&entry).hash());
+    }
+    assert_eq!((replay(&spool).await, spool.health().damages), (told.clone(), vec![]));
+
+    let files = segment_files(dir.path());
+    assert!(files.len() > 3, "{files:?}");
+    let (mut lost, mut expected, mut kept) = (vec![], vec![], vec![]);
+    // A segment that is full, and the one that is written.
+    for file in [&files[0], &files[files.len() - 1]] {
+        let first = file.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let mut bytes = fs::read(file).unwrap();
+        let framed = frames(&scan::Segment::parse(file.clone(), first, bytes.clone()).unwrap());
+        let (number, range) = framed[framed.len() / 2].clone();
+        bytes[range.start + 100] ^= 4;
+        kept.push(bytes[range.clone()].to_vec());
+        // What is behind the last durable entry is being written.
+        bytes.extend_from_slice(if first == 1 { b"" } else { frame::FRAME_MAGIC });
+        fs::write(file, &bytes).unwrap();
+        let (offset, length) = (range.start as u64, range.len() as u64);
+        lost.push(number);
+        let kind = DamageKind::Frames(Some(1));
+        expected.push(Damage { file: file.clone(), offset, bytes: length, number, kind });
+    }
+    let whole: Vec<_> = (1..).zip(&told).filter(|(number, _)| !lost.contains(number)).map(|(_, hash)| *hash).collect();
+    for _ in 0..2 {
+        assert_eq!(replay(&spool).await, whole, "every whole entry, behind the damage too");
+        assert_eq!((spool.health().damages, aside(dir.path())), (expected.clone(), kept.clone()));
+    }
+    spool.acknowledge(u64::MAX);
+    spool.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_segment_that_is_lost_while_the_journal_is_open_is_counted_once_and_one_that_was_trimmed_never() {
+    let dir = dir();
+    let spool = open_with(dir.path(), Limits { tail_bytes: 20 << 10, ..SHORT });
+    let mut sample = Sample::new(1);
+    for _ in 0..40 {
+        spool.keep(sample.step()).await.unwrap();
+    }
+    let whole = replay(&spool).await.len() as u64;
+    spool.acknowledge(30);
+    spool.flush().await;
+    let first = spool.progress().first;
+    assert!(first > 1, "trimmed");
+    assert_eq!((replay(&spool).await.len() as u64, spool.health().damages), (whole - (first - 1), vec![]));
+
+    let firsts = scan::segments(dir.path()).unwrap();
+    let count = firsts[2] - firsts[1];
+    fs::remove_file(scan::segment_path(dir.path(), firsts[1])).unwrap();
+    let missing = Damage {
+        file: scan::segment_path(dir.path(), firsts[2]),
+        offset: 0,
+        bytes: 0,
+        number: firsts[1],
+        kind: DamageKind::Missing(count),
+    };
+    for _ in 0..2 {
+        assert_eq!(replay(&spool).await.len() as u64, whole - (first - 1) - count);
+        assert_eq!(spool.health().damages, std::slice::from_ref(&missing));
+    }
+    // Of the first one, from wherever it is read.
+    fs::remove_file(scan::segment_path(dir.path(), firsts[0])).unwrap();
+    for number in [0, first] {
+        spool.after(number, 7).await.unwrap();
+        let damages = spool.health().damages;
+        assert_eq!(damages.iter().map(|damage| damage.number).collect::<Vec<_>>(), [firsts[1], firsts[0]]);
+    }
+    spool.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_whole_frame_that_holds_no_entry_is_kept_aside_too() {
+    let dir = dir();
+    let spool = open_small(dir.path());
+    fill(&spool, 1, 20).await;
+    let file = segment_files(dir.path()).remove(0);
+    let segment = scan::Segment::read(dir.path(), 1).unwrap();
+    let mut strange = vec![];
+    let mut bytes = frame::segment_header("berth-0", 1);
+    for met in segment.walk() {
+        match met {
+            frame::Met::Entry { number: 2, .. } => {
+                frame::write_frame(&mut strange, frame::Carries::Entry, 2, b"{\"entry\":\"what\"}");
+                bytes.extend_from_slice(&strange);
+            }
+            frame::Met::Entry { number, payload, .. } => {
+                frame::write_frame(&mut bytes, frame::Carries::Entry, number, payload);
+            }
+            _ => {}
+        }
+    }
+    fs::write(&file, &bytes).unwrap();
+    let is_named = |damages: Vec<Damage>| matches!(&damages[..], [Damage { number: 2, kind: DamageKind::Payload(_), file: named, .. }] if *named == file);
+    for _ in 0..2 {
+        assert_eq!(replay(&spool).await.len(), 19);
+        assert!(is_named(spool.health().damages), "{:?}", spool.health());
+        assert_eq!(aside(dir.path()), [strange.clone()]);
+    }
+    spool.close().await.unwrap();
+
+    fs::remove_dir_all(dir.path().join(scan::ASIDE)).unwrap();
+    let spool = open_small(dir.path());
+    replay(&spool).await;
+    assert!(is_named(spool.health().damages), "what opening found is not found again: {:?}", spool.health());
+    assert_eq!(aside(dir.path()), [strange]);
+    spool.close().await.unwrap();
+}
+
 /// A journal of several segments with everything that can be in one; the last 64 KiB of it are looked at.
 async fn mixed() -> tempfile::TempDir {
     let dir = dir();
