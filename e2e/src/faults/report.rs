@@ -66,12 +66,16 @@ impl Report {
         Self { row, level, runs, faults: 0, written: 0, lost: 0, doubled: 0, longest_blocked_ms: 0, seed: None }
     }
 
-    /// Prints it past the capture of a test's output.
+    /// Prints it past the capture of a test's output. An error where it tells of something lost or doubled.
     pub fn print(&self) -> io::Result<()> {
         let line = serde_json::to_string(self)?;
         let mut output = io::stdout().lock();
         writeln!(output, "{PREFIX}{line}")?;
-        output.flush()
+        output.flush()?;
+        if self.lost + self.doubled > 0 {
+            return Err(io::Error::other(format!("{} lost, {} doubled", self.lost, self.doubled)));
+        }
+        Ok(())
     }
 
     /// The report of a line, if it is one. A test's name may stand before it (`test name ... BERTH-FAULT {…}`).
