@@ -242,6 +242,12 @@ impl LedgerError {
         }
     }
 
+    /// Whether the spool's disk failed for want of room.
+    pub(super) fn wants_room(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Spool { source, .. } if full.contains(&source.kind()))
+    }
+
     /// The message with all its causes, in one line.
     pub fn explain(&self) -> String {
         let mut text = self.to_string();

@@ -40,6 +40,10 @@ pub(super) trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes a directory for its owner alone, and its name last; nothing to do where it exists.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
+    /// The size of the volume that a folder stands on, in bytes; none where that is not known.
+    fn volume(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// A file that only grows.
@@ -89,6 +93,12 @@ impl Disk for Os {
         }
         DirBuilder::new().mode(0o700).create(path)?;
         self.sync_dir(&parent(path))
+    }
+
+    fn volume(&self, dir: &Path) -> Option<u64> {
+        let volume = rustix::fs::statvfs(dir).ok()?;
+        // Some file systems without a size of their own say 0.
+        Some(volume.f_blocks.saturating_mul(volume.f_frsize)).filter(|&bytes| bytes > 0)
     }
 }
 

@@ -129,7 +129,7 @@ impl fmt::Debug for Spool {
 }
 
 impl Spool {
-    /// As [`Self::open_with`], with the usual limits.
+    /// As [`Self::open_with`], with the usual limits, or those that fit the volume.
     pub fn open(dir: &Path, writer: &str) -> Result<Self, LedgerError> {
         Self::open_with(dir, writer, Limits::default())
     }
@@ -151,6 +151,7 @@ impl Spool {
         limits: Limits,
     ) -> Result<Self, LedgerError> {
         let opened = open::open(&*disk, dir, writer, limits.segment_bytes)?;
+        let limits = disk.volume(dir).map_or(limits, |bytes| limits.within(bytes));
         let shared = Arc::new(Shared::new(opened.index, watch::Sender::new(opened.progress), opened.said));
         let states = Arc::new(StateFiles::new(dir, Arc::clone(&disk), Arc::clone(&shared.index)));
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -179,6 +180,7 @@ impl Spool {
             wrote_at: None,
             upkeep_failed_at: None,
             recovered_at: None,
+            wants_room: false,
         };
         writer.count_bytes();
         let thread = Mutex::new(Some(spawn(dir, "berth-spool", move || writer.run(queue, &runtime))?));

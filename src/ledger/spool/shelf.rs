@@ -69,6 +69,11 @@ impl Shelf {
         may.then_some(oldest)
     }
 
+    /// The oldest segment, if it may go where the volume is full.
+    pub(super) fn to_make_room(&self) -> Option<&Sealed> {
+        self.sealed.front().filter(|oldest| oldest.settled.is_some())
+    }
+
     /// When the oldest segment will be old enough to go.
     pub(super) fn next_trim(&self, now: Instant, limits: &Limits) -> Option<Duration> {
         let since = self.sealed.front()?.settled?;
@@ -118,7 +123,9 @@ mod tests {
         assert_eq!(shelf.to_trim(9999, start + 9 * DAY, &LIMITS), None, "nothing is acknowledged");
         shelf.settle(9, start);
         assert_eq!(shelf.to_trim(9999, start + 9 * DAY, &LIMITS), None, "one entry is not");
+        assert_eq!(shelf.to_make_room(), None, "nor where the volume is full");
         shelf.settle(10, start);
+        assert_eq!(shelf.to_make_room().map(|s| s.first), Some(1));
         assert_eq!(shelf.to_trim(400, start + DAY / 2, &LIMITS), None, "kept for a day");
         assert_eq!(shelf.to_trim(400, start + DAY, &LIMITS).map(|s| s.first), Some(1));
         assert_eq!(shelf.next_trim(start + DAY / 2, &LIMITS), Some(DAY / 2));

@@ -14,6 +14,7 @@ use super::{
     open, progress,
     scan::{self, JOURNAL, Segment},
     shared::add,
+    shelf::Sealed,
     thin,
     writer::{RETRY, Writer, write_index},
 };
@@ -24,6 +25,10 @@ use crate::{
 
 /// How often `_acknowledged` is written at most.
 const PERSIST: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
+/// How many segments go at once from a full disk: the one that failed is written anew beside itself, what is behind it
+/// is kept aside, and another begins.
+const ROOM: u64 = 2;
 
 impl Writer {
     /// How long nothing has to be done here.
@@ -107,28 +112,61 @@ impl Writer {
         while self.is_beside()
             && let Some(oldest) = self.shelf.to_trim(self.bytes(), now, &self.limits)
         {
-            let (first, next) = (oldest.first, oldest.last.saturating_add(1));
-            // Whoever says just now that the database has lost something, keeps it.
-            let mut may = false;
-            self.shared.standing.send_if_modified(|progress| {
-                may = progress.trim(next);
-                may
-            });
-            if !may {
-                return Ok(());
+            let oldest = oldest.clone();
+            if !self.let_go(&oldest)? {
+                break;
             }
-            write_index(&self.shared).forget_before(next);
-            let path = scan::segment_path(&self.dir, first);
-            let failed = |error| LedgerError::spool(&path, error);
-            match self.disk.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
-            // Each before the next, so that no power cut leaves a hole.
-            self.disk.sync_dir(&self.dir.join(JOURNAL)).map_err(failed)?;
-            self.shelf.trimmed();
         }
         Ok(())
+    }
+
+    /// Lets the oldest segment go. False where the database has lost something of it.
+    fn let_go(&mut self, oldest: &Sealed) -> Result<bool, LedgerError> {
+        let next = oldest.last.saturating_add(1);
+        // Whoever says just now that the database has lost something, keeps it.
+        let mut may = false;
+        self.shared.standing.send_if_modified(|progress| {
+            may = progress.trim(next);
+            may
+        });
+        if !may {
+            return Ok(false);
+        }
+        write_index(&self.shared).forget_before(next);
+        let path = scan::segment_path(&self.dir, oldest.first);
+        let failed = |error| LedgerError::spool(&path, error);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        // Each before the next, so that no power cut leaves a hole.
+        self.disk.sync_dir(&self.dir.join(JOURNAL)).map_err(failed)?;
+        self.shelf.trimmed();
+        Ok(true)
+    }
+
+    /// Before a full disk is tried again: lets go of what the database has, oldest first, as much as it takes to go on.
+    /// What the tail is kept for may never come, and the outage is there.
+    pub(super) fn make_room(&mut self) {
+        self.shelf.settle(self.acknowledged(), Instant::now());
+        let enough = ROOM.saturating_mul(self.limits.segment_bytes);
+        let mut gone = 0;
+        while gone < enough
+            && self.is_beside()
+            && let Some(oldest) = self.shelf.to_make_room().cloned()
+        {
+            match self.let_go(&oldest) {
+                Ok(true) => gone += oldest.bytes,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(error = error.explain(), "no room can be made on the spool's volume");
+                    break;
+                }
+            }
+        }
+        if gone > 0 {
+            tracing::warn!(bytes = gone, "the spool's volume is full: the oldest of what the database has went early");
+        }
     }
 
     /// Thins one segment, if the journal is too long.

@@ -111,6 +111,8 @@ pub(super) struct Writer {
     pub(super) upkeep_failed_at: Option<Instant>,
     /// When it was last tried to go on after a failure.
     pub(super) recovered_at: Option<Instant>,
+    /// Whether the last failure was for want of room.
+    pub(super) wants_room: bool,
 }
 
 /// Something that was appended.
@@ -255,6 +257,7 @@ impl Writer {
         self.unsynced.clear();
         self.unsynced_since = None;
         self.active.back_to_sound();
+        self.wants_room = error.wants_room();
         *self.shared.poison.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
@@ -265,6 +268,9 @@ impl Writer {
             return Err(error);
         }
         self.recovered_at = Some(Instant::now());
+        if self.wants_room {
+            self.make_room();
+        }
         match recover::recover(&*self.disk, &self.dir, &self.name, &self.active) {
             Ok(Recovered { sealed, active }) => {
                 tracing::info!(segment = %active.path.display(), "the spool goes on in a new segment");
@@ -275,6 +281,7 @@ impl Writer {
             }
             Err(again) => {
                 tracing::warn!(error = again.explain(), "the spool cannot go on yet; it is tried again");
+                self.wants_room = again.wants_room();
                 Err(error)
             }
         }

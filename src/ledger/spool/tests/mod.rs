@@ -22,6 +22,7 @@ mod failing;
 mod home;
 mod measure;
 mod power;
+mod room;
 mod state_files;
 mod trim;
 
