@@ -247,8 +247,7 @@ pub async fn once(
     let (spool, writer) = opened.await.map_err(|_| LedgerError::Closed)??;
     // Its own name would be taken for a writer that comes back: this process writes under another one.
     let home = postgres::Home::open(source, &format!("{writer}/replay")).await?;
-    let damages = spool.health().damages.iter().filter(|damage| !damage.is_tail()).map(ToString::to_string).collect();
-    let mut replayed = Replayed { writer: writer.clone(), entries: 0, added: 0, quarantined: 0, damages };
+    let mut replayed = Replayed { writer: writer.clone(), entries: 0, added: 0, quarantined: 0, damages: vec![] };
     let mut at = spool.progress().first.saturating_sub(1);
     let mut run = Run::new(spool.progress().last.saturating_sub(at));
     while at < spool.progress().last {
@@ -266,6 +265,8 @@ pub async fn once(
             told(pace);
         }
     }
+    let damages = spool.health().damages;
+    replayed.damages = damages.iter().filter(|damage| !damage.is_tail()).map(ToString::to_string).collect();
     spool.acknowledge(at);
     home.settle_spool(&writer, at, gone).await?;
     home.close().await;

@@ -279,7 +279,7 @@ fn spool_numbers(
     let damages = health.damages.iter().filter(|damage| !damage.is_tail()).count();
     let damages = ConstGauge::new(i64::try_from(damages).unwrap_or(i64::MAX));
     show("berth_spool_poisoned", "1 where nothing is acknowledged any more", &poisoned)?;
-    show("berth_spool_damages", "Damaged places in the journal when it was opened", &damages)?;
+    show("berth_spool_damages", "Damaged places in the journal, found as it was opened or read", &damages)?;
     show("berth_spool_syncs", "Syncs of the journal", &ConstCounter::new(health.journal_syncs))?;
     show("berth_spool_bytes", "Size of the journal", &level(health.bytes))?;
     show("berth_spool_poisonings", "Writes or syncs that failed", &ConstCounter::new(health.poisonings))?;
