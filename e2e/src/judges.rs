@@ -42,7 +42,7 @@ fn first_checker_of_spool(spool: &Path) -> Result<(), Error> {
 }
 
 /// The checker that knows docs/ledger.md alone, over database, spools, statuses and tombstones. What it found wrong is the error.
-fn second_checker(spools: &[PathBuf]) -> Result<(), Error> {
+pub fn second_checker(spools: &[PathBuf]) -> Result<(), Error> {
     let mut command = "e2e/peers/check.py --kubectl --settled".to_owned();
     let mut checker = Command::new("python3");
     checker.arg(install::top().join("e2e/peers/check.py")).args(["--kubectl", "--settled"]);

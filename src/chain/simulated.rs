@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    fmt::Debug,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -48,6 +49,16 @@ impl Cut {
     pub(crate) const ALL: [Self; 3] = [Self::Before, Self::After, Self::Lost];
 }
 
+/// How a piece of work ended that writes.
+pub(crate) enum Ended<T> {
+    /// As ever.
+    Done(T),
+    /// It gave up because the answer to a write was lost.
+    AnswerLost,
+    /// The server fell silent in it, and its process with it. The server answers again.
+    Silent,
+}
+
 /// See the module's comment. Clones are the same server.
 #[derive(Clone, Default)]
 pub(crate) struct Server(Arc<Mutex<Kept>>, Arc<Notify>);
@@ -86,14 +97,24 @@ impl Server {
         self.kept().left = Some((writes, how));
     }
 
-    /// Answers again.
+    /// Answers again, also where it was to fall silent and has not.
     pub(crate) fn answers(&self) {
         self.kept().left = None;
     }
 
-    /// Until it has fallen silent.
-    pub(crate) async fn is_silent(&self) {
-        self.1.notified().await;
+    /// Works until that is done, or cut. No other error is expected of it.
+    pub(crate) async fn through_a_cut<T, E: Debug>(&self, work: impl Future<Output = Result<T, E>>) -> Ended<T> {
+        tokio::select! {
+            done = work => match done {
+                Ok(done) => Ended::Done(done),
+                Err(_) if self.has_lost() => Ended::AnswerLost,
+                Err(error) => panic!("{error:?}"),
+            },
+            () = self.1.notified() => {
+                self.answers();
+                Ended::Silent
+            }
+        }
     }
 
     /// How many writes there were.

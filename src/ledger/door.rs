@@ -14,11 +14,12 @@ use super::{
     entry::{Backend, Entry, KnownHead, Outcome, Target},
     error::LedgerError,
     hash::Hash,
+    lost::Loss,
     postgres::{self, Ending},
     protocol::{Descent, Line, Mark},
     record::{Head, Record},
     remote::Remote,
-    shared,
+    replay, shared,
     spool::{self, ShownMark, Spool},
 };
 
@@ -90,7 +91,9 @@ impl Ledger {
                 let (dir, writer) = (config.spool.clone(), config.writer.clone());
                 // Opening reads the whole journal.
                 let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, &writer)).await;
-                Home::Spool(opened.map_err(|_| LedgerError::Closed)??)
+                let spool = opened.map_err(|_| LedgerError::Closed)??;
+                name_losses(&spool, &config.writer).await;
+                Home::Spool(spool)
             }
         };
         Ok(Self { home })
@@ -368,6 +371,21 @@ impl Ledger {
                 spool: home.shared.shelf.get().ok().map(|spool| spool.health()),
             },
             Home::Spool(spool) => Health::Spool(spool.health()),
+        }
+    }
+}
+
+/// The journal is the only home: what is damaged in it is lost, and the audit in it says so. It is told at each start, and stands
+/// once.
+async fn name_losses(spool: &Spool, writer: &str) {
+    let damages = spool.health().damages;
+    for entry in replay::told(&Loss::in_journal(writer, &damages, 0, spool.progress().last)) {
+        if let Err(error) = spool.submit(entry).await {
+            tracing::warn!(
+                reason = error.reason(),
+                error = error.explain(),
+                "a loss could not be told; it is at the next start"
+            );
         }
     }
 }

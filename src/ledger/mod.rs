@@ -10,6 +10,7 @@ mod door;
 mod entry;
 mod error;
 mod hash;
+mod lost;
 pub mod postgres;
 pub mod protocol;
 mod reader;

@@ -5,17 +5,23 @@
 //! is not certain to be in the database.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use super::{
+    entry::Entry,
     error::LedgerError,
-    postgres::{self, Standing, StoredSpool},
+    lost::Loss,
+    postgres::{self, Standing},
+    record::Micros,
     shared::{Rewound, Shared},
     spool::{self, Progress, Spool, Stretch},
 };
@@ -41,6 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let seen = *rewinds.borrow_and_update();
         if seen != shared.rewound().answered {
             rewound(&shared, &spool, seen).await;
+            notes.again();
         }
         let before = shared.counters.replayed.load(Ordering::Relaxed);
         // Before what it has to bring, so that the others know of it.
@@ -102,53 +109,92 @@ async fn rewound(shared: &Shared, spool: &Spool, seen: u64) {
     *shared.rewound() = Rewound { answered: seen, at: Some(Instant::now()) };
 }
 
-/// What the others were told of this spool last, and when.
+/// What the others were told of this spool last, and what was told of as lost.
 #[derive(Default)]
-struct Notes(Option<(Instant, Progress)>);
-
-impl Notes {
-    /// Tells them again when it is time: also of a spool that takes long to be brought, or its replica would seem to be gone.
-    async fn keep_up(&mut self, shared: &Shared, spool: &Spool) {
-        if self.0.is_some_and(|(at, _)| at.elapsed() < NOTE) {
-            return;
-        }
-        match note(shared, spool, self.0.map(|(_, progress)| progress)).await {
-            Ok(progress) => self.0 = Some((Instant::now(), progress)),
-            Err(error) => debug!(reason = error.reason(), "how far this spool is could not be noted"),
-        }
-    }
+struct Notes {
+    /// When that was tried last.
+    tried: Option<Instant>,
+    told: Option<Progress>,
+    /// The losses that the audit has, by their operations.
+    losses: HashSet<Uuid>,
 }
 
-/// Tells the others how far this spool is, and counts those of them that nobody tells of. What the database says of it
-/// shows a rewind also where this replica writes nothing else, and after a restart.
-async fn note(shared: &Shared, spool: &Spool, before: Option<Progress>) -> Result<Progress, LedgerError> {
-    let spools = shared.remote.spools().await?;
-    let known = spools.iter().find(|known| known.writer == shared.writer);
-    // Just after an outage, all of them have been silent for as long as it lasted.
-    if known.is_some_and(StoredSpool::is_told_of) {
-        let silent = spools.iter().filter(|other| other.writer != shared.writer && other.is_out_of_reach());
-        shared.counters.out_of_reach.store(silent.count() as u64, Ordering::Relaxed);
+impl Notes {
+    /// Has to be told anew: what the database says of this spool may be as old as itself.
+    fn again(&mut self) {
+        (self.tried, self.told) = (None, None);
     }
-    let said = known.map_or(0, |known| known.acknowledged);
-    let progress = spool.progress();
-    if known.is_some_and(|known| known.last > progress.last) {
-        warn!(
-            "the database knows of a longer spool of this replica: its volume was lost or replaced, and what only it had is not here"
-        );
-        shared.remote.leave_spool_behind().await?;
-    }
-    match before {
-        Some(before) if said < before.acknowledged => {
-            let answered = shared.rewound().answered;
-            rewound(shared, spool, answered).await;
+
+    /// Tells them again when it is time: also of a spool that takes long to be brought, or its replica would seem to be gone.
+    async fn keep_up(&mut self, shared: &Shared, spool: &Spool) {
+        if self.tried.is_some_and(|at| at.elapsed() < NOTE) {
+            return;
         }
-        // It is told every ten seconds, so a little is sent twice.
-        None if said < progress.acknowledged => spool.rewind_to(said),
-        _ => {}
+        let noted = self.note(shared, spool).await;
+        self.tried = Some(Instant::now());
+        if let Err(error) = noted {
+            debug!(reason = error.reason(), "how far this spool is could not be noted");
+        }
     }
-    let progress = spool.progress();
-    shared.remote.note_spool(progress.last, progress.acknowledged).await?;
-    Ok(progress)
+
+    /// Tells the others how far this spool is, counts those of them that nobody tells of, and names what is lost for good.
+    /// What the database says of this spool shows a rewind also where this replica writes nothing else, and after a restart.
+    async fn note(&mut self, shared: &Shared, spool: &Spool) -> Result<(), LedgerError> {
+        let spools = shared.remote.spools().await?;
+        let (own, others): (Vec<_>, Vec<_>) = spools.iter().partition(|known| known.writer == shared.writer);
+        let known = own.first();
+        // Just after an outage, all of them have been silent for as long as it lasted.
+        if known.is_some_and(|known| known.is_told_of()) {
+            let silent = others.iter().filter(|other| other.is_out_of_reach());
+            shared.counters.out_of_reach.store(silent.count() as u64, Ordering::Relaxed);
+        }
+        let said = known.map_or(0, |known| known.acknowledged);
+        let progress = spool.progress();
+        if known.is_some_and(|known| known.last > progress.last) {
+            warn!(
+                "the database knows of a longer spool of this replica: its volume was lost or replaced, and what only it had is not here"
+            );
+            shared.remote.leave_spool_behind().await?;
+        }
+        let is_short = match self.told {
+            Some(before) if said < before.acknowledged => {
+                let answered = shared.rewound().answered;
+                rewound(shared, spool, answered).await;
+                true
+            }
+            None if said < progress.acknowledged => {
+                // It is told every ten seconds, so a little is sent twice.
+                spool.rewind_to(said);
+                true
+            }
+            _ => false,
+        };
+        let progress = spool.progress();
+        let tail = is_short.then(|| Loss::of_tail(&shared.writer, said, progress.first)).flatten();
+        let losses = others.into_iter().filter_map(Loss::of_volume).chain(tail);
+        // Before the database is told what this spool has now: that is the last sign of it.
+        self.tell(shared, losses.collect()).await?;
+        shared.remote.note_spool(progress.last, progress.acknowledged).await?;
+        self.told = Some(progress);
+        Ok(())
+    }
+
+    /// Tells the audit of losses; each of them once, whichever replica tells of it, and how often.
+    async fn tell(&mut self, shared: &Shared, mut losses: Vec<Loss>) -> Result<(), LedgerError> {
+        losses.retain(|loss| !self.losses.contains(&loss.id()));
+        if losses.is_empty() {
+            return Ok(());
+        }
+        let age = shared.shelf.age();
+        let entries = told(&losses);
+        shared.remote.import(entries.clone()).await?;
+        shared.shelf.keep_later(age, entries);
+        for loss in &losses {
+            warn!(loss = loss.message(), "entries are lost; the audit tells of it");
+            self.losses.insert(loss.id());
+        }
+        Ok(())
+    }
 }
 
 /// Until the database has everything; false if it went away before.
@@ -172,7 +218,7 @@ async fn replay(shared: &Shared, spool: &Spool, notes: &mut Notes) -> bool {
             None => spool.after(from, STRETCH).await,
         };
         let stretch = match read {
-            Ok(stretch) => stretch,
+            Ok(stretch) => with_losses(spool, &shared.writer, from, stretch),
             Err(error) => {
                 warn!(reason = error.reason(), error = error.explain(), "the spool cannot be read; trying again");
                 return false;
@@ -203,6 +249,20 @@ async fn replay(shared: &Shared, spool: &Spool, notes: &mut Notes) -> bool {
         }
         notes.keep_up(shared, spool).await;
     }
+}
+
+/// With the records that name what could not be read of it: the database gets them in the same import, before the spool is told
+/// that it has everything up to there.
+fn with_losses(spool: &Spool, writer: &str, behind: u64, mut stretch: Stretch) -> Stretch {
+    let damages = spool.health().damages;
+    stretch.entries.extend(told(&Loss::in_journal(writer, &damages, behind, stretch.up_to)));
+    stretch
+}
+
+/// The entries that tell the audit of losses, as of now.
+pub(super) fn told(losses: &[Loss]) -> Vec<Entry> {
+    let at = Micros(Timestamp::now().as_microsecond());
+    losses.iter().map(|loss| loss.entry(at)).collect()
 }
 
 /// How a replay goes.
@@ -248,11 +308,14 @@ pub async fn once(
     // Its own name would be taken for a writer that comes back: this process writes under another one.
     let home = postgres::Home::open(source, &format!("{writer}/replay")).await?;
     let mut replayed = Replayed { writer: writer.clone(), entries: 0, added: 0, quarantined: 0, damages: vec![] };
-    let mut at = spool.progress().first.saturating_sub(1);
-    let mut run = Run::new(spool.progress().last.saturating_sub(at));
-    while at < spool.progress().last {
+    let Progress { first, acknowledged, last } = spool.progress();
+    let mut at = first.saturating_sub(1);
+    let mut run = Run::new(last.saturating_sub(at));
+    while at < last {
         let stretch = spool.after(at, STRETCH).await?;
         let entries = stretch.entries.len() as u64;
+        // What the database has already is not lost with the spool's copy of it.
+        let stretch = with_losses(&spool, &writer, at.max(acknowledged), stretch);
         replayed.entries += entries;
         if !stretch.entries.is_empty() {
             let imported = home.import(stretch.entries).await?;
@@ -260,7 +323,7 @@ pub async fn once(
             replayed.quarantined += imported.quarantined;
         }
         at = stretch.up_to;
-        let pace = run.done(entries, spool.progress().last.saturating_sub(at));
+        let pace = run.done(entries, last.saturating_sub(at));
         if run.is_time_to_say() {
             told(pace);
         }

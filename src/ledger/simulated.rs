@@ -438,6 +438,7 @@ impl Database {
             acknowledged,
             silent_for: Duration::ZERO,
             gone: false,
+            read: false,
         };
         Ok(kept.tables.spools.iter().map(spool).collect())
     }

@@ -17,6 +17,7 @@ mod commands;
 mod facts;
 mod grants;
 mod import;
+mod lost;
 mod opening;
 mod outages;
 mod partitions;

@@ -223,7 +223,7 @@ fn an_impostor_is_never_touched_and_another_tenants_disk_never_mounted() {
         t.until_told(object);
     }
     t.settled();
-    t.report(14, faults, faults, Duration::ZERO).print().unwrap();
+    t.report(14, faults, faults, t.longest_wait()).print().unwrap();
 }
 
 /// A disk that was retained from another organisation's service of that name is there, and an administrator's word for it too,

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use berth_e2e::faults::database::{Ending, Fault, Moment, Unit};
+use berth_e2e::{
+    faults::database::{Ending, Fault, Moment, Unit, Weather},
+    judges,
+};
 
 use crate::life::{NAME, theatre, timed};
 
@@ -18,7 +21,7 @@ const END: u64 = 800;
 #[test]
 fn every_statement_and_commit_is_cut_before_and_after() {
     let Some(t) = theatre("cut") else { return };
-    let _process = t.stand.start(NAME).unwrap();
+    let process = t.stand.start(NAME).unwrap();
     let before = t.stand.database.counts();
     let first = t.live("undisturbed");
     t.until_told(&first);
@@ -49,6 +52,17 @@ fn every_statement_and_commit_is_cut_before_and_after() {
             }
         }
     }
+    t.settled();
+    // The judges are judged: what only the spool of a stopped replica has, and nobody brings, is found missing.
+    t.stand.database.set(Weather::Refuse);
+    let object = t.live("spooled");
+    process.kill().unwrap();
+    t.stand.free_lease().unwrap();
+    t.stand.database.fair();
+    let said = judges::second_checker(&t.stand.spools().unwrap()).unwrap_err();
+    assert!(said.message().contains("not-in-database"), "{said}");
+    let _process = t.stand.start(NAME).unwrap();
+    t.until_told(&object);
     t.settled();
     t.report(5, lives, struck, longest).print().unwrap();
 }

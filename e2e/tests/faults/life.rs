@@ -42,6 +42,7 @@ pub(crate) struct Theatre {
     pub(crate) s: Scenario,
     pub(crate) stand: Stand,
     began: String,
+    longest: Mutex<Duration>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -62,7 +63,7 @@ pub(crate) fn theatre(name: &str) -> Option<Theatre> {
     drop(ready);
     let s = Scenario::alone(name).unwrap();
     let stand = Stand::begin().unwrap();
-    Some(Theatre { s, stand, began: now(), _alone: alone })
+    Some(Theatre { s, stand, began: now(), longest: Mutex::default(), _alone: alone })
 }
 
 fn now() -> String {
@@ -93,18 +94,26 @@ impl Theatre {
     /// Until a service is so; not longer than the operator's backoff allows.
     pub(crate) fn until(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let selector = format!("--field-selector=metadata.name={name}");
-        self.s
-            .admin
-            .watch(&["get", "tc", &selector], PATIENCE, |object| {
-                (is_current(object) && condition(object)).then(|| object.clone())
-            })
-            .unwrap()
+        let is_so = |object: &Value| (is_current(object) && condition(object)).then(|| object.clone());
+        self.waited(|| self.s.admin.watch(&["get", "tc", &selector], PATIENCE, is_so).unwrap())
     }
 
     /// Until a service is gone from the API server.
     pub(crate) fn until_gone(&self, name: &str) {
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-        self.s.admin.run(&["wait", "--for=delete", &format!("tc/{name}"), &timeout]).unwrap();
+        self.waited(|| self.s.admin.run(&["wait", "--for=delete", &format!("tc/{name}"), &timeout]).unwrap());
+    }
+
+    fn waited<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let (outcome, took) = timed(wait);
+        let mut longest = self.longest.lock().unwrap();
+        *longest = took.max(*longest);
+        outcome
+    }
+
+    /// The longest that a service of this test took to become what was asked for, from the moment that somebody waited for it.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        *self.longest.lock().unwrap()
     }
 
     /// Until the whole story of a life is in the database and no tombstone waits.

@@ -20,7 +20,7 @@ use berth_e2e::{
 };
 use serde_json::json;
 
-use crate::life::{NAME, Theatre, theatre};
+use crate::life::{NAME, Theatre, theatre, timed};
 
 /// Services at a time.
 const SERVICES: u64 = 6;
@@ -123,9 +123,10 @@ fn all_of_it_at_random() {
         });
         Ok(as_desired.then_some(()))
     };
-    t.s.admin.wait_for("all is as desired once it is fair", PATIENCE, all_as_desired).unwrap();
+    let ((), took) =
+        timed(|| t.s.admin.wait_for("all is as desired once it is fair", PATIENCE, all_as_desired).unwrap());
     // Both checkers: a record that lost the race to be shown stays beside the line; they count it, and ask nobody to name it.
     t.settled();
-    let report = t.report(18, steps, driver.faults, Duration::ZERO);
+    let report = t.report(18, steps, driver.faults, took);
     berth_e2e::faults::report::Report { seed: Some(seed), ..report }.print().unwrap();
 }

@@ -120,6 +120,6 @@ fn an_older_version_and_this_one_take_turns_and_lose_nothing() {
     }
     t.settled();
     let runs = u64::try_from(lives.len()).unwrap();
-    t.report(15, runs, 2 * ROUNDS + 1, Duration::ZERO).print().unwrap();
+    t.report(15, runs, 2 * ROUNDS + 1, t.longest_wait()).print().unwrap();
     drop(process);
 }

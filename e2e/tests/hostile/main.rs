@@ -44,7 +44,7 @@ fn ten_thousand_hostile_manifests_are_refused_or_brought_to_a_standing_and_nobod
     let seed = report::seed();
     let mut manifests = Manifests::of(seed, &s.namespace);
     let (begun, process, before) = (Instant::now(), process(), scale::memory().unwrap());
-    let (mut refused, mut accepted, mut neighbours) = (0, 0, 0);
+    let (mut refused, mut accepted, mut neighbours, mut longest) = (0, 0, 0, Duration::ZERO);
     for batch in 0..count / BATCH {
         let items: Vec<Value> = manifests.by_ref().take(BATCH).collect();
         let (made, turned_away) = create(&s, &items);
@@ -56,7 +56,9 @@ fn ten_thousand_hostile_manifests_are_refused_or_brought_to_a_standing_and_nobod
         refused += turned_away.len();
         // Whoever comes in between is served as ever.
         let neighbour = Tenant::named(&format!("neighbour-{batch}")).simulated();
+        let asked = Instant::now();
         s.run(&neighbour).unwrap();
+        longest = longest.max(asked.elapsed());
         neighbours += 1;
         all_have_a_standing(&s);
         delete_all(&s);
@@ -81,7 +83,10 @@ fn ten_thousand_hostile_manifests_are_refused_or_brought_to_a_standing_and_nobod
         begun.elapsed().as_secs()
     );
     let faults = u64::try_from(count).unwrap();
-    Report { faults, written, seed: Some(seed), ..Report::new(13, Level::Real, 1) }.print().unwrap();
+    let longest_blocked_ms = u64::try_from(longest.as_millis()).unwrap();
+    Report { faults, written, longest_blocked_ms, seed: Some(seed), ..Report::new(13, Level::Real, 1) }
+        .print()
+        .unwrap();
 }
 
 /// How many were made, and what was said of each of the others. Before it there is none.

@@ -356,6 +356,15 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     drop(down);
     settled(&s);
     assert_eq!(database::hops(uid(&new)).unwrap(), story);
+    // Those that nobody has read are lost, and whichever replica works says so in the audit, of each of them once.
+    let unnamed = "SELECT count(*) FROM berth.ledger_spools spool WHERE seen_at < gone_at AND 1 <> (
+                       SELECT count(*) FROM berth.operation_logs
+                       WHERE action = 'EntriesLost' AND details ->> 'spool' = spool.writer)";
+    s.admin
+        .wait_for("what is lost to be named", Duration::from_secs(60), |_| {
+            Ok((database::count(unnamed, &[])? == 0).then_some(()))
+        })
+        .unwrap();
     // Whoever tells of it has it.
     s.admin
         .wait_for("the spool to be there again", Duration::from_secs(60), |_| Ok((gone() == before).then_some(())))

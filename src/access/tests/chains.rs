@@ -10,7 +10,7 @@ use super::{
 use crate::{
     access,
     api::AccessGrant,
-    chain::simulated::{Cut, generations},
+    chain::simulated::{Cut, Ended, generations},
     ledger::{
         Kind,
         simulated::{Database, Weather},
@@ -105,22 +105,12 @@ async fn a_life_that_is_interrupted_at_any_write_is_told_the_same(#[case] is_awa
                 step(&world, number);
                 loop {
                     let server = world.server.clone();
-                    let ended = tokio::select! {
-                        done = world.pass() => match done {
-                            Err(_) if server.has_lost() => {
-                                is_cut = true;
-                                continue;
-                            }
-                            done => Some(done.unwrap_or_else(|error| panic!("{how:?} {left} {number}: {error:?}"))),
-                        },
-                        () = server.is_silent() => None,
-                    };
-                    match ended {
-                        Some(done) if done.writes == 0 => break,
-                        Some(_) => {}
-                        None => {
+                    match server.through_a_cut(world.pass()).await {
+                        Ended::Done(done) if done.writes == 0 => break,
+                        Ended::Done(_) => {}
+                        Ended::AnswerLost => is_cut = true,
+                        Ended::Silent => {
                             is_cut = true;
-                            world.server.answers();
                             // What the first one's spool has alone, its own process brings: it lives again.
                             world.restarts().await;
                         }
@@ -241,11 +231,7 @@ async fn two_leaders_leave_one_line() {
     world.change("dana@acme.example", "role", json!("read-only"));
     world.server.cut_after(2, Cut::Before);
     let server = world.server.clone();
-    tokio::select! {
-        done = world.pass() => panic!("{done:?}"),
-        () = server.is_silent() => {}
-    }
-    world.server.answers();
+    assert!(matches!(server.through_a_cut(world.pass()).await, Ended::Silent));
     assert_eq!(world.told().len(), 2, "the record is durable, and not shown");
     world.takes_over().await;
     world.change("erin@acme.example", "expiresAt", json!(LATER));
@@ -266,11 +252,8 @@ async fn each_change_is_told_of_once_wherever_a_leader_ends() {
         world.change("dana@acme.example", "role", json!("read-only"));
         world.server.cut_after(left, Cut::Before);
         let server = world.server.clone();
-        tokio::select! {
-            done = world.pass() => drop(done.unwrap()),
-            () = server.is_silent() => {}
-        }
-        world.server.answers();
+        server.through_a_cut(world.pass()).await;
+        server.answers();
         world.takes_over().await;
         // Nobody looks until it has changed twice more.
         world.change("erin@acme.example", "expiresAt", json!(LATER));

@@ -25,7 +25,7 @@ use crate::{
     api::{Deployment, FINALIZER, TenantContainer},
     chain::{
         Calm, Told,
-        simulated::{Replica, Server},
+        simulated::{Ended, Replica, Server},
     },
     fleet::{self, Context, Done, PassError, rollout},
     ledger::{Micros, simulated::Database},
@@ -151,18 +151,14 @@ impl Fleet {
     /// One pass. None where the API server falls silent in it, and the operator is started anew; or where an answer was lost.
     pub(super) async fn pass_through_a_cut(&mut self) -> Option<Done> {
         let server = self.server.clone();
-        let ended = tokio::select! {
-            done = self.pass() => match done {
-                Err(_) if server.has_lost() => return None,
-                done => Some(done.unwrap_or_else(|error| panic!("{error:?}"))),
-            },
-            () = server.is_silent() => None,
-        };
-        if ended.is_none() {
-            self.server.answers();
-            self.restarts().await;
+        match server.through_a_cut(self.pass()).await {
+            Ended::Done(done) => Some(done),
+            Ended::AnswerLost => None,
+            Ended::Silent => {
+                self.restarts().await;
+                None
+            }
         }
-        ended
     }
 
     /// The process is killed, and another one is started with the same volume.

@@ -36,9 +36,15 @@ impl Month {
         format!("{:04}-{:02}-01", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
     }
 
+    /// The first and the last month that a record may lie in, when it is this one.
+    fn near(self) -> (Self, Self) {
+        (FIRST.min(Self(self.0 - BEHIND)), Self(self.0 + AHEAD))
+    }
+
     /// Whether a record may lie in this month, when it is `now`.
     fn is_near(self, now: Self) -> bool {
-        (FIRST.0.min(now.0 - BEHIND)..=now.0 + AHEAD).contains(&self.0)
+        let (first, last) = now.near();
+        (first..=last).contains(&self)
     }
 }
 
@@ -86,17 +92,17 @@ impl Months {
 
 /// The month of a record with this time; or why it cannot be kept.
 pub(super) fn admit(at: Micros) -> Result<Month, String> {
-    match Month::of(at).zip(Month::now()) {
-        Some((month, now)) if month.is_near(now) => Ok(month),
-        _ => {
-            let when = Timestamp::from_microsecond(at.0)
-                .map_or_else(|_| format!("{} µs since 1970", at.0), |moment| moment.to_string());
-            Err(format!(
-                "its time, {when}, lies before {}, or more than {AHEAD} months after this one; is a clock wrong?",
-                FIRST.first_day()
-            ))
-        }
-    }
+    let Some(now) = Month::now() else {
+        return Err("this machine's clock tells no year that a calendar knows".to_owned());
+    };
+    Month::of(at).filter(|month| month.is_near(now)).ok_or_else(|| {
+        let when = Timestamp::from_microsecond(at.0)
+            .map_or_else(|_| format!("{} µs since 1970", at.0), |moment| moment.to_string());
+        format!(
+            "its time, {when}, lies before {}, or more than {AHEAD} months after this one; is a clock wrong?",
+            now.near().0.first_day()
+        )
+    })
 }
 
 #[cfg(test)]

@@ -143,6 +143,12 @@ impl Spool {
         Self::open_on(Arc::new(Os::new(Arc::clone(&syncs))), syncs, dir, writer, limits)
     }
 
+    /// Lets go of what the database has, the oldest first, where a full volume keeps the spool from being opened beside it.
+    /// Whether there was any. Blocks as [`Self::open`] does.
+    pub fn make_room(dir: &Path, writer: &str) -> Result<bool, LedgerError> {
+        open::make_room(&Os::default(), dir, writer)
+    }
+
     fn open_on(
         disk: Arc<dyn Disk>,
         syncs: Arc<Syncs>,

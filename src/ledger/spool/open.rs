@@ -136,6 +136,25 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, writer: &str, limit: u64) -> Res
     Ok(Opened { lock, active, index, damages: scanned.damages, shelf, progress, said })
 }
 
+/// Makes room where a full volume keeps a spool from being opened that stands beside a database: what that has goes, the
+/// oldest first, two segments at once. Whether there were any.
+pub(super) fn make_room(disk: &dyn Disk, dir: &Path, writer: &str) -> Result<bool, LedgerError> {
+    let _lock = lock(dir, writer)?;
+    let Some(acknowledged) = progress::read(dir)? else { return Ok(false) };
+    let firsts = scan::segments(dir)?;
+    let journal = dir.join(JOURNAL);
+    let failed = |error| LedgerError::spool(&journal, error);
+    let mut gone = 0;
+    for pair in firsts.windows(2).take(2).take_while(|pair| pair[1] <= acknowledged.saturating_add(1)) {
+        disk.remove(&scan::segment_path(dir, pair[0])).map_err(failed)?;
+        gone += 1;
+    }
+    if gone > 0 {
+        disk.sync_dir(&journal).map_err(failed)?;
+    }
+    Ok(gone > 0)
+}
+
 fn fold(index: &mut Index, usage: &mut u64, place: Place, payload: &[u8]) -> Result<(), String> {
     let kept = Written::decode(payload).map_err(|error| error.to_string())?;
     *usage += u64::from(matches!(kept, Kept::Entry(Entry::Usage(_))));

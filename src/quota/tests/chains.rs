@@ -11,7 +11,7 @@ use crate::{
     api::{FINALIZER, TenantQuota},
     chain::{
         ChainError, Keeper, Said, Telling, Told,
-        simulated::{Cut, Replica, Server},
+        simulated::{Cut, Ended, Replica, Server},
     },
     ledger::{
         Kind, Micros,
@@ -147,22 +147,12 @@ impl World {
         let mut is_cut = false;
         loop {
             let server = self.server.clone();
-            let ended = tokio::select! {
-                said = self.tell() => match said {
-                    Err(_) if server.has_lost() => {
-                        is_cut = true;
-                        continue;
-                    }
-                    said => Some(said.unwrap_or_else(|error| panic!("{error:?}"))),
-                },
-                () = server.is_silent() => None,
-            };
-            match ended {
-                Some(said) if said.writes + said.records == 0 => return is_cut || server.has_lost(),
-                Some(_) => {}
-                None => {
+            match server.through_a_cut(self.tell()).await {
+                Ended::Done(said) if said.writes + said.records == 0 => return is_cut || server.has_lost(),
+                Ended::Done(_) => {}
+                Ended::AnswerLost => is_cut = true,
+                Ended::Silent => {
                     is_cut = true;
-                    self.server.answers();
                     self.replica.ends().await;
                     self.replica.begins().await;
                     (self.told, self.pace) = (Told::default(), Pace::default());

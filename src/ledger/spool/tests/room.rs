@@ -25,7 +25,11 @@ impl Small {
     }
 
     fn open(&self, limits: Limits) -> Spool {
-        Spool::open_on(Arc::new(self.clone()), Arc::default(), &self.root, "berth-0", limits).unwrap()
+        self.try_open(limits).unwrap()
+    }
+
+    fn try_open(&self, limits: Limits) -> Result<Spool, LedgerError> {
+        Spool::open_on(Arc::new(self.clone()), Arc::default(), &self.root, "berth-0", limits)
     }
 }
 
@@ -184,4 +188,38 @@ async fn the_limits_follow_from_the_volume() {
     assert!(refused.contains("more than 163840 bytes, so no sample of usage is taken"), "{refused}");
     assert_eq!(spool.health().poisonings, 0);
     spool.close().await.unwrap();
+}
+
+/// Its last segment is written anew at every start.
+#[tokio::test]
+async fn on_a_full_volume_a_spool_opens_in_the_place_of_what_the_database_has() {
+    let dir = dir();
+    let disk = Small::new(dir.path(), u64::MAX);
+    let spool = disk.open(SHORT);
+    let mut sample = Sample::new(1);
+    tell(&spool, &mut sample, false, 1, 40).await;
+    spool.acknowledge(23);
+    let kept = behind(&spool, 23).await;
+    spool.close().await.unwrap();
+    disk.size.store(disk.used(), Ordering::SeqCst);
+    let refused = |opened: Result<Spool, LedgerError>| opened.err().is_some_and(|error| error.wants_room());
+    assert!(refused(disk.try_open(SHORT)));
+    let mut rounds = 0;
+    while refused(disk.try_open(SHORT)) {
+        assert!(open::make_room(&disk, dir.path(), "berth-0").unwrap(), "no room, and nothing that could go");
+        rounds += 1;
+    }
+    assert!((1..3).contains(&rounds), "{rounds}");
+    let spool = disk.open(SHORT);
+    assert_eq!((behind(&spool, 23).await, spool.health().damages), (kept, vec![]));
+    spool.close().await.unwrap();
+    // Nothing of what only the spool has.
+    while open::make_room(&disk, dir.path(), "berth-0").unwrap() {}
+    let spool = disk.open(SHORT);
+    assert!((2..=24).contains(&spool.progress().first), "{:?}", spool.progress());
+    assert_eq!(behind(&spool, 23).await.len(), 17);
+    spool.close().await.unwrap();
+    // Whoever never stood beside a database keeps everything.
+    fs::remove_file(dir.path().join(scan::ACKNOWLEDGED)).unwrap();
+    assert!(!open::make_room(&disk, dir.path(), "berth-0").unwrap());
 }
