@@ -18,5 +18,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod operator;
 pub mod quota;
+#[cfg(test)]
+mod tally;
 pub mod tenant;
 pub mod tombstone;

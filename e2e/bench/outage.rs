@@ -77,7 +77,7 @@ pub(super) fn run(scenario: &Scenario, services: usize, part: &str) -> Result<()
     Report {
         faults: outages_p99.len().try_into()?,
         written: (sequences(scenario)?.values().sum::<i64>() - shown_before).try_into()?,
-        longest_blocked_ms: longest / 1_000,
+        longest_blocked_ms: Some(longest / 1_000),
         ..Report::new(6, Level::Real, counted.try_into()?)
     }
     .print()?;

@@ -20,7 +20,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use crate::ledger::{Config, Kind, Ledger, Record, simulated::Database};
+use crate::{
+    ledger::{Config, Kind, Ledger, Record, simulated::Database},
+    tally,
+};
 
 #[derive(Default)]
 struct Kept {
@@ -32,6 +35,15 @@ struct Kept {
     left: Option<(usize, Cut)>,
     has_lost: bool,
     writes: usize,
+    faults: usize,
+    /// Every end of a chain that was shown.
+    heads: BTreeSet<String>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        tally::tell(1, self.faults, self.heads.len());
+    }
 }
 
 /// What becomes of one write.
@@ -134,6 +146,7 @@ impl Server {
             Some((left, how)) if is_write && *left == 0 => {
                 let how = *how;
                 kept.has_lost = how == Cut::Lost;
+                kept.faults += 1;
                 kept.left = if how == Cut::Lost { None } else { Some((0, Cut::Before)) };
                 Some(how)
             }
@@ -297,6 +310,9 @@ impl Kept {
     fn keep(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if let Some(head) = object["status"]["ledger"]["head"].as_str().filter(|head| !head.is_empty()) {
+            self.heads.insert(head.to_owned());
+        }
         self.objects.insert(path.to_owned(), object.clone());
         object
     }

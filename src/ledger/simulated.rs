@@ -23,7 +23,7 @@ use super::{
     verify::{Report, Verifier},
     view::{ChainId, Stored, StoredHead},
 };
-use crate::lifecycle::State;
+use crate::{lifecycle::State, tally};
 
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,14 @@ struct Kept {
     backup: Option<Tables>,
     /// It was restored, and nobody has noticed yet.
     restored: bool,
+    faults: usize,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // The run is told of by the server beside it.
+        tally::tell(0, self.faults, 0);
+    }
 }
 
 /// See the module's comment. Clones are the same database.
@@ -89,6 +97,7 @@ impl Default for Database {
                 lost_call: None,
                 backup: None,
                 restored: false,
+                faults: 0,
             })),
             standing: Arc::new(watch::Sender::new(Standing::Up)),
             rewinds: Arc::new(watch::Sender::new(0)),
@@ -108,7 +117,10 @@ fn key(record: &Record) -> (Chain, u64, [u8; 32]) {
 impl Database {
     /// Changes the weather; where it clears up, that is noticed at once.
     pub(crate) fn set(&self, weather: Weather) {
-        self.kept().weather = weather;
+        let mut kept = self.kept();
+        kept.faults += usize::from(weather != Weather::Fair && weather != kept.weather);
+        kept.weather = weather;
+        drop(kept);
         match weather {
             Weather::Fair => drop(self.standing.send_replace(Standing::Up)),
             Weather::Away => self.down(),
@@ -143,6 +155,7 @@ impl Database {
         if let Some(backup) = kept.backup.take() {
             kept.tables = backup;
             kept.restored = true;
+            kept.faults += 1;
         }
     }
 
@@ -240,6 +253,7 @@ impl Database {
             let mut kept = self.kept();
             let lost = kept.lost_call == Some(0);
             kept.lost_call = kept.lost_call.and_then(|after| after.checked_sub(1));
+            kept.faults += usize::from(lost);
             (kept.weather, lost)
         };
         if lost {
@@ -281,6 +295,7 @@ impl Database {
             *after -= 1;
         } else if *writes > 0 {
             *writes -= 1;
+            kept.faults += 1;
             // The connection is gone, and the next one works: whoever waits for standing is told of both.
             return Err(LedgerError::TimedOut { doing: "answering a test", seconds: 0 });
         }

@@ -52,9 +52,9 @@ pub struct Report {
     /// Of those, how many are in the database more than once.
     #[serde(default)]
     pub doubled: u64,
-    /// The longest that anything waited which must not be blocked.
+    /// The longest that anything waited which must not be blocked; none where time is made by the test.
     #[serde(default)]
-    pub longest_blocked_ms: u64,
+    pub longest_blocked_ms: Option<u64>,
     /// What repeats it, where there was chance.
     #[serde(default)]
     pub seed: Option<u64>,
@@ -63,7 +63,7 @@ pub struct Report {
 impl Report {
     /// A report of so many runs, to be filled in.
     pub fn new(row: u32, level: Level, runs: u64) -> Self {
-        Self { row, level, runs, faults: 0, written: 0, lost: 0, doubled: 0, longest_blocked_ms: 0, seed: None }
+        Self { row, level, runs, faults: 0, written: 0, lost: 0, doubled: 0, longest_blocked_ms: None, seed: None }
     }
 
     /// Prints it past the capture of a test's output. An error where it tells of something lost or doubled.

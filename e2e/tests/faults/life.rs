@@ -169,7 +169,7 @@ impl Theatre {
         let written = database::count(&format!("SELECT count(*) {records}"), since).unwrap();
         let doubled =
             database::count(&format!("SELECT count(*) - count(DISTINCT (uid, hash)) {records}"), since).unwrap();
-        let longest_blocked_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let longest_blocked_ms = u64::try_from(longest.as_millis()).ok();
         let lost = self.lost(records);
         Report { faults, written, lost, doubled, longest_blocked_ms, ..Report::new(row, Level::Real, runs) }
     }

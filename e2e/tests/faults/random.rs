@@ -9,11 +9,15 @@ use std::{
 
 use berth_e2e::{
     faults::{
-        Dice, api, database,
+        Dice, api,
+        clock::Clock,
+        database,
         database::Weather,
+        disk::Disk,
         operator::Process,
         report::{seconds, seed},
     },
+    install,
     kubectl::Error,
     objects::Tenant,
     scenario::is_ready,
@@ -26,20 +30,68 @@ use crate::life::{NAME, Theatre, theatre, timed};
 const SERVICES: u64 = 6;
 /// How long the last of them may take, behind a backoff of a minute.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// The other replica, as of a pod.
+const OTHER: &str = "process-1";
+/// MiB of a disk that a spool fits on.
+const SIZE: u64 = 64;
+/// How far a clock is moved, in seconds.
+const HOUR: i64 = 3_600;
 
+/// Two replicas, the first with a disk of its own for its spool, both with a clock that can be moved.
 struct Driver<'a> {
     t: &'a Theatre,
     dice: Dice,
-    process: Option<Process>,
+    processes: [(&'static str, Option<Process>); 2],
+    disk: Disk,
+    is_full: bool,
+    is_gone: bool,
+    clock: Clock,
     faults: u64,
 }
 
 impl Driver<'_> {
-    /// As the kubelet does, also when it ended by itself.
+    /// As the kubelet does, also where one ended by itself.
     fn keep_running(&mut self) {
-        if self.process.as_mut().is_none_or(|process| !process.runs()) {
-            self.t.stand.free_lease().unwrap();
-            self.process = Some(self.t.stand.start_unready(NAME).unwrap());
+        let stand = &self.t.stand;
+        for (name, process) in &mut self.processes {
+            if process.as_mut().is_some_and(Process::runs) {
+                continue;
+            }
+            if stand.leader().is_ok_and(|leader| leader.starts_with(*name)) {
+                stand.free_lease().unwrap();
+            }
+            let program = install::program().unwrap();
+            *process = Some(stand.start_other(name, &program, &self.clock.environment()).unwrap());
+        }
+    }
+
+    /// Whatever was done is over, and everybody runs.
+    fn fair(&mut self) {
+        let stand = &self.t.stand;
+        stand.api.fair();
+        stand.database.fair();
+        self.clock.is_off_by(0).unwrap();
+        for (_, process) in &mut self.processes {
+            if let Some(process) = process
+                && process.runs()
+            {
+                process.signal("CONT").unwrap();
+            }
+        }
+        if std::mem::take(&mut self.is_gone) {
+            // Nobody may use it meanwhile.
+            self.kill(0);
+            self.disk.mend().unwrap();
+        }
+        if std::mem::take(&mut self.is_full) {
+            self.disk.free().unwrap();
+        }
+        self.keep_running();
+    }
+
+    fn kill(&mut self, number: usize) {
+        if let Some(process) = self.processes[number].1.take() {
+            process.kill().unwrap();
         }
     }
 
@@ -66,12 +118,25 @@ impl Driver<'_> {
     fn disturb(&mut self) {
         let stand = &self.t.stand;
         self.faults += 1;
-        match self.dice.below(10) {
-            0 => {
-                if let Some(process) = self.process.take() {
-                    process.kill().unwrap();
+        match self.dice.below(17) {
+            number @ (0 | 10) => self.kill(usize::from(number == 10)),
+            number @ (11 | 12) => {
+                if let Some(process) = &mut self.processes[usize::from(number == 12)].1
+                    && process.runs()
+                {
+                    process.signal("STOP").unwrap();
                 }
             }
+            13 if !self.is_full && !self.is_gone => {
+                self.disk.fill().unwrap();
+                self.is_full = true;
+            }
+            14 if !self.is_gone => {
+                self.disk.pull_out().unwrap();
+                self.is_gone = true;
+            }
+            15 => self.clock.is_off_by(HOUR).unwrap(),
+            16 => self.clock.is_off_by(-HOUR).unwrap(),
             1 | 2 => stand.api.randomly(api::Random { seed: self.dice.draw(), per_mille: 60, ..Default::default() }),
             3 => stand.database.randomly(database::Random { seed: self.dice.draw(), per_mille: 60, silence: true }),
             4 => stand.database.set(Weather::Refuse),
@@ -89,7 +154,16 @@ fn all_of_it_at_random() {
     let Some(t) = theatre("random") else { return };
     let seed = seed();
     eprintln!("seed {seed}");
-    let mut driver = Driver { t: &t, dice: Dice::at(seed, 0), process: None, faults: 0 };
+    let mut driver = Driver {
+        t: &t,
+        dice: Dice::at(seed, 0),
+        processes: [(NAME, None), (OTHER, None)],
+        disk: Disk::mount(&t.stand.spool(NAME), SIZE).unwrap(),
+        is_full: false,
+        is_gone: false,
+        clock: Clock::new().unwrap(),
+        faults: 0,
+    };
     let end = Instant::now() + seconds(60);
     let mut steps = 0;
     while Instant::now() < end {
@@ -101,18 +175,13 @@ fn all_of_it_at_random() {
                 }
             }
             6 | 7 => driver.disturb(),
-            _ => {
-                t.stand.api.fair();
-                t.stand.database.fair();
-            }
+            _ => driver.fair(),
         }
         // So that the steps come at all paces; nothing is concluded from it.
         thread::sleep(Duration::from_millis(driver.dice.below(700)));
         steps += 1;
     }
-    t.stand.api.fair();
-    t.stand.database.fair();
-    driver.keep_running();
+    driver.fair();
     let all_as_desired = |admin: &berth_e2e::kubectl::Kubectl| {
         driver.keep_running();
         let all = admin.json(&["get", "tc"])?;

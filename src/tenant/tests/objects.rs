@@ -386,6 +386,7 @@ impl World {
 
     /// As [`Self::stall`], and it tells of what there was then.
     pub(super) fn stall_as(&mut self, watch: usize, then: Server) {
+        self.server.another_fault();
         self.behind.insert(watch, then);
     }
 

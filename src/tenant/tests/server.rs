@@ -20,6 +20,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::tally;
+
 /// What happens at the write that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
@@ -56,6 +58,25 @@ struct Kept {
     refusals: Vec<Refusal>,
     writes: Vec<String>,
     statuses: Vec<Value>,
+    faults: usize,
+    /// It stands for what a watch has told of: nobody lives on it.
+    is_copy: bool,
+}
+
+impl Kept {
+    /// The head of every chain, each time that a status showed one.
+    fn heads(&self) -> impl Iterator<Item = &str> {
+        let heads = self.statuses.iter().filter_map(|object| object["status"]["ledger"]["head"].as_str());
+        heads.filter(|head| !head.is_empty())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.is_copy {
+            tally::tell(1, self.faults, self.heads().collect::<BTreeSet<_>>().len());
+        }
+    }
 }
 
 /// See the module's comment. Clones are the same server.
@@ -95,6 +116,7 @@ impl Server {
     pub(super) fn copy(&self) -> Self {
         let copy = Self::default();
         copy.kept().objects.clone_from(&self.kept().objects);
+        copy.kept().is_copy = true;
         copy
     }
 
@@ -133,9 +155,7 @@ impl Server {
 
     /// The head of every chain, each time that a status showed one.
     pub(super) fn heads(&self) -> Vec<String> {
-        let kept = self.kept();
-        let heads = kept.statuses.iter().filter_map(|object| object["status"]["ledger"]["head"].as_str());
-        heads.filter(|head| !head.is_empty()).map(ToOwned::to_owned).collect()
+        self.kept().heads().map(ToOwned::to_owned).collect()
     }
 
     /// The object at a path.
@@ -251,7 +271,13 @@ impl Server {
             0 => (times > 1).then(|| (0, how, times - 1)),
             _ => Some((left - 1, how, times)),
         };
+        kept.faults += usize::from(left == 0);
         (left == 0).then_some(how)
+    }
+
+    /// Something else goes wrong, which is no answer of this server.
+    pub(super) fn another_fault(&self) {
+        self.kept().faults += 1;
     }
 
     async fn never(&self) -> io::Result<Response<Body>> {

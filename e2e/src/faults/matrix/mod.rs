@@ -108,7 +108,7 @@ pub struct Line {
     written: u64,
     lost: u64,
     doubled: u64,
-    longest_blocked_ms: u64,
+    longest_blocked_ms: Option<u64>,
     /// Whether tests told these numbers, or only passed.
     told: bool,
     failed: Vec<String>,
@@ -174,7 +174,7 @@ fn line(row: &Row, level: Level, outcomes: &Outcomes, options: &Options) -> Line
         written: 0,
         lost: 0,
         doubled: 0,
-        longest_blocked_ms: 0,
+        longest_blocked_ms: None,
         told: false,
         failed: Vec::new(),
         lacks: tests.iter().filter_map(|test| test.lacks.clone()).collect(),
@@ -235,7 +235,7 @@ fn table(rows: &[Row], lines: &[Line]) -> String {
     );
     for line in lines {
         let number = |number: u64| if line.told { number.to_string() } else { "-".to_owned() };
-        let blocked = if line.told { format!("{} ms", line.longest_blocked_ms) } else { "-".to_owned() };
+        let blocked = line.longest_blocked_ms.map_or_else(|| "-".to_owned(), |longest| format!("{longest} ms"));
         let fault = rows.iter().find(|row| row.row == line.row).map_or("", |row| row.fault.as_str());
         let mut note: String = fault.chars().take(60).collect();
         if !line.covered {

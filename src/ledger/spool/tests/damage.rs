@@ -246,11 +246,12 @@ fn read_changed(segment: &scan::Segment, bytes: Vec<u8>, last: bool) -> (Vec<Fra
 async fn every_byte_of_the_last_64_kib_may_be_flipped_or_be_the_last() {
     let dir = mixed().await;
     let firsts = scan::segments(dir.path()).unwrap();
-    let (mut looked, mut left) = (0, 64 << 10);
+    let (mut looked, mut left, mut faults, mut written) = (0, 64 << 10, 0, 0);
     for (at, &first) in firsts.iter().enumerate().rev() {
         let last = at + 1 == firsts.len();
         let segment = scan::Segment::read(dir.path(), first).unwrap();
         let whole = frames(&segment);
+        written += whole.len();
         let size = segment.bytes.len();
         let seal = size - frame::FRAME_HEADER;
         for byte in (size.saturating_sub(left)..size).rev() {
@@ -266,6 +267,7 @@ async fn every_byte_of_the_last_64_kib_may_be_flipped_or_be_the_last() {
             assert_eq!(read, expected, "bit {} of byte {byte} of {first}", byte % 8);
             assert!(damages > 0, "bit {} of byte {byte} of {first} is named", byte % 8);
 
+            faults += 2;
             let (read, damages) = read_changed(&segment, segment.bytes[..byte].to_vec(), last);
             let expected: Vec<_> = whole.iter().filter(|(_, range)| range.end <= byte).cloned().collect();
             assert_eq!(read, expected, "cut at byte {byte} of {first}");
@@ -278,6 +280,7 @@ async fn every_byte_of_the_last_64_kib_may_be_flipped_or_be_the_last() {
         }
     }
     assert!(looked >= 64 << 10, "{looked}");
+    tally::tell(1, faults, written);
 }
 
 #[tokio::test]

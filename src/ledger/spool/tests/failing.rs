@@ -134,6 +134,7 @@ async fn survives(what: What, error: i32, short: bool, left: i64, fails: i64, ho
             }
         }
     }
+    tally::tell(1, failures, acknowledged.len());
     let health = spool.health();
     assert!(health.poisoned.is_none(), "{case}");
     assert_eq!(health.poisonings > 0, failures > 0, "{case}");

@@ -13,6 +13,7 @@ use crate::{
         samples::{CLUSTER, Sample, record},
     },
     lifecycle::State,
+    tally,
 };
 
 mod beside;
