@@ -38,10 +38,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0021_histories", include_str!("../sql/0021_histories.sql")),
     ("0022_deployment_status", include_str!("../sql/0022_deployment_status.sql")),
     ("0023_tenant_quota", include_str!("../sql/0023_tenant_quota.sql")),
+    ("0024_ledger_spools_volume", include_str!("../sql/0024_ledger_spools_volume.sql")),
 ];
 
 /// The version of the schema that this release needs: the number of its last migration.
-pub const SCHEMA_VERSION: u32 = 23;
+pub const SCHEMA_VERSION: u32 = 24;
 
 /// The advisory lock of `berth migrate`; an arbitrary number, the same in every release.
 const LOCK: i64 = 7_305_000;

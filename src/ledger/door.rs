@@ -14,7 +14,6 @@ use super::{
     entry::{Backend, Entry, KnownHead, Outcome, Target},
     error::LedgerError,
     hash::Hash,
-    lost::Loss,
     postgres::{self, Ending},
     protocol::{Descent, Line, Mark},
     record::{Head, Record},
@@ -378,8 +377,7 @@ impl Ledger {
 /// The journal is the only home: what is damaged in it is lost, and the audit in it says so. It is told at each start, and stands
 /// once.
 async fn name_losses(spool: &Spool, writer: &str) {
-    let damages = spool.health().damages;
-    for entry in replay::told(&Loss::in_journal(writer, &damages, 0, spool.progress().last)) {
+    for entry in replay::damaged(spool, writer, 0, spool.progress().last) {
         if let Err(error) = spool.submit(entry).await {
             tracing::warn!(
                 reason = error.reason(),

@@ -28,8 +28,8 @@ const MAX_NAME: usize = 253;
 pub(super) struct Loss {
     /// The replica's name as a writer.
     writer: String,
-    /// Which of its volumes, by its name in `ledger_spools`.
-    spool: String,
+    /// Which of its volumes: by its id, or where it has none, by its name in `ledger_spools`.
+    volume: String,
     how: How,
 }
 
@@ -44,6 +44,17 @@ enum How {
     DatabaseRestored(RangeInclusive<u64>),
 }
 
+impl How {
+    /// Its word in the audit, its word in the operation's id, and the numbers.
+    fn parts(&self) -> (&'static str, &'static str, Option<&RangeInclusive<u64>>) {
+        match self {
+            Self::VolumeGone(numbers) => ("VolumeGone", "gone", numbers.as_ref()),
+            Self::JournalDamaged { numbers, .. } => ("JournalDamaged", "damaged", Some(numbers)),
+            Self::DatabaseRestored(numbers) => ("DatabaseRestored", "restored", Some(numbers)),
+        }
+    }
+}
+
 impl Loss {
     /// Of a volume that was declared gone: unless it was read to its end before, so that the database has everything.
     pub(super) fn of_volume(spool: &StoredSpool) -> Option<Self> {
@@ -52,39 +63,36 @@ impl Loss {
         }
         let lacks = spool.acknowledged < spool.last;
         let how = How::VolumeGone(lacks.then(|| spool.acknowledged + 1..=spool.last));
-        Some(Self { writer: spool.replica().to_owned(), spool: spool.writer.clone(), how })
+        let volume = spool.volume.map_or_else(|| spool.writer.clone(), |volume| volume.to_string());
+        Some(Self { writer: spool.replica().to_owned(), volume, how })
     }
 
     /// Of a journal that is read from behind one number up to another. What is only torn was never acknowledged.
-    pub(super) fn in_journal(writer: &str, damages: &[Damage], behind: u64, up_to: u64) -> Vec<Self> {
+    pub(super) fn in_journal(writer: &str, volume: Uuid, damages: &[Damage], behind: u64, up_to: u64) -> Vec<Self> {
         let of = |damage: &Damage| {
             let numbers = numbers(damage)?;
             let is_met = *numbers.end() > behind && *numbers.start() <= up_to;
             let place = format!("{} at offset {}", damage.file.file_name()?.to_string_lossy(), damage.offset);
-            is_met.then(|| Self::of(writer, How::JournalDamaged { numbers, place }))
+            is_met.then(|| Self::of(writer, volume, How::JournalDamaged { numbers, place }))
         };
         damages.iter().filter_map(of).collect()
     }
 
     /// Of a database that was restored: it says that it has the entries up to `said`, and the tail begins with `first`.
-    pub(super) fn of_tail(writer: &str, said: u64, first: u64) -> Option<Self> {
+    pub(super) fn of_tail(writer: &str, volume: Uuid, said: u64, first: u64) -> Option<Self> {
         let lacks = said + 1..=first.saturating_sub(1);
-        (!lacks.is_empty()).then(|| Self::of(writer, How::DatabaseRestored(lacks)))
+        (!lacks.is_empty()).then(|| Self::of(writer, volume, How::DatabaseRestored(lacks)))
     }
 
-    fn of(writer: &str, how: How) -> Self {
-        Self { writer: writer.to_owned(), spool: writer.to_owned(), how }
+    fn of(writer: &str, volume: Uuid, how: How) -> Self {
+        Self { writer: writer.to_owned(), volume: volume.to_string(), how }
     }
 
     /// Which operation tells of it: always the same.
     pub(super) fn id(&self) -> Uuid {
-        let (how, numbers) = match &self.how {
-            How::VolumeGone(numbers) => ("gone", numbers.as_ref()),
-            How::JournalDamaged { numbers, .. } => ("damaged", Some(numbers)),
-            How::DatabaseRestored(numbers) => ("restored", Some(numbers)),
-        };
+        let (_, how, numbers) = self.how.parts();
         let numbers = numbers.map_or_else(String::new, |numbers| format!("{}-{}", numbers.start(), numbers.end()));
-        Uuid::new_v5(&self.cluster(), format!("spool/{}/{how}/{numbers}", self.spool).as_bytes())
+        Uuid::new_v5(&self.cluster(), format!("spool/{}/{how}/{numbers}", self.volume).as_bytes())
     }
 
     /// That of the replica's name, which begins with it.
@@ -94,7 +102,7 @@ impl Loss {
 
     /// In words.
     pub(super) fn message(&self) -> String {
-        let spool = &self.spool;
+        let spool = format!("{} (volume {})", self.writer, self.volume);
         let entries = |numbers: &RangeInclusive<u64>| match numbers.end() - numbers.start() {
             0 => format!("entry {}", numbers.start()),
             more => format!("{} entries, numbers {} to {},", more + 1, numbers.start(), numbers.end()),
@@ -113,7 +121,7 @@ impl Loss {
                 entries(numbers)
             ),
             How::DatabaseRestored(numbers) => format!(
-                "the database was restored to a state before {} of the spool {spool}, whose tail has them no more",
+                "the database was restored, and may lack {} of the spool {spool}, whose tail has them no more",
                 entries(numbers)
             ),
         }
@@ -121,11 +129,7 @@ impl Loss {
 
     /// The entry that tells of it, made `at` this moment.
     pub(super) fn entry(&self, at: Micros) -> Entry {
-        let (how, numbers) = match &self.how {
-            How::VolumeGone(numbers) => ("VolumeGone", numbers.as_ref()),
-            How::JournalDamaged { numbers, .. } => ("JournalDamaged", Some(numbers)),
-            How::DatabaseRestored(numbers) => ("DatabaseRestored", Some(numbers)),
-        };
+        let (how, _, numbers) = self.how.parts();
         let numbers = numbers.map(|numbers| json!({"first": numbers.start(), "last": numbers.end()}));
         let id = self.id();
         let draft = Draft {
@@ -137,7 +141,7 @@ impl Loss {
             actor: Actor::Berth("ledger".to_owned()),
             generation: 0,
             operation: Some(id),
-            details: json!({"message": self.message(), "spool": self.spool, "how": how, "entries": numbers}),
+            details: json!({"message": self.message(), "volume": self.volume, "how": how, "entries": numbers}),
         };
         let target = Target {
             cluster: self.cluster(),
@@ -156,10 +160,9 @@ impl Loss {
 /// it say so.
 fn numbers(damage: &Damage) -> Option<RangeInclusive<u64>> {
     let count = match damage.kind {
-        DamageKind::Frames(count) => count.unwrap_or(1),
-        DamageKind::Missing(count) => count,
+        DamageKind::Frames(Some(count)) | DamageKind::Missing(count) => count,
         DamageKind::Payload(_) => 1,
-        DamageKind::Header | DamageKind::Tail | DamageKind::Repeated => 0,
+        DamageKind::Frames(None) | DamageKind::Header | DamageKind::Tail | DamageKind::Repeated => 0,
     };
     (count > 0).then(|| damage.number..=damage.number.saturating_add(count - 1))
 }
@@ -171,10 +174,19 @@ mod tests {
     use super::*;
 
     const WRITER: &str = "00000000-0000-0000-0000-00000000000c/berth-0";
+    const VOLUME: Uuid = Uuid::from_u128(5);
 
     fn gone(last: u64, acknowledged: u64, read: bool) -> StoredSpool {
         let writer = WRITER.to_owned();
-        StoredSpool { writer, last, acknowledged, silent_for: Duration::from_secs(600), gone: true, read }
+        StoredSpool {
+            writer,
+            volume: Some(VOLUME),
+            last,
+            acknowledged,
+            silent_for: Duration::from_secs(600),
+            gone: true,
+            read,
+        }
     }
 
     fn damage(number: u64, kind: DamageKind) -> Damage {
@@ -191,7 +203,9 @@ mod tests {
         let left = StoredSpool { writer: format!("{WRITER}/until-20261201T000000"), ..gone(9, 4, false) };
         let left = Loss::of_volume(&left).unwrap();
         assert_eq!((left.writer.as_str(), left.cluster()), (WRITER, Uuid::from_u128(12)));
-        assert_ne!(left.id(), behind.id(), "another volume");
+        assert_eq!(left.id(), behind.id(), "the same volume, whatever its name by now");
+        let other = StoredSpool { volume: Some(Uuid::from_u128(6)), ..gone(9, 4, false) };
+        assert_ne!(Loss::of_volume(&other).unwrap().id(), behind.id());
         assert!(left.message().contains("5 entries, numbers 5 to 9,"), "{}", left.message());
     }
 
@@ -200,11 +214,12 @@ mod tests {
         let damages = [
             damage(3, DamageKind::Frames(Some(2))),
             damage(7, DamageKind::Payload("no JSON".to_owned())),
+            damage(8, DamageKind::Frames(None)),
             damage(9, DamageKind::Header),
             damage(9, DamageKind::Tail),
         ];
         let met = |behind, up_to| -> Vec<_> {
-            Loss::in_journal(WRITER, &damages, behind, up_to).into_iter().map(|loss| loss.how).collect()
+            Loss::in_journal(WRITER, VOLUME, &damages, behind, up_to).into_iter().map(|loss| loss.how).collect()
         };
         let place = "00000000000000000001.seg at offset 96".to_owned();
         let frames = How::JournalDamaged { numbers: 3..=4, place: place.clone() };
@@ -213,21 +228,21 @@ mod tests {
         assert_eq!(met(3, 6), [frames], "its second entry is behind 3");
         assert_eq!(met(4, 9), [payload]);
         // Once it is cut out, the same numbers are missing at another place: it is the same loss.
-        let again = Loss::in_journal(WRITER, &[damage(3, DamageKind::Missing(2))], 0, 9);
-        assert_eq!(again[0].id(), Loss::in_journal(WRITER, &damages, 0, 9)[0].id());
+        let again = Loss::in_journal(WRITER, VOLUME, &[damage(3, DamageKind::Missing(2))], 0, 9);
+        assert_eq!(again[0].id(), Loss::in_journal(WRITER, VOLUME, &damages, 0, 9)[0].id());
     }
 
     #[test]
     fn a_tail_that_begins_where_the_database_ends_has_everything() {
-        assert_eq!(Loss::of_tail(WRITER, 0, 1), None);
-        assert_eq!(Loss::of_tail(WRITER, 9, 10), None);
-        assert_eq!(Loss::of_tail(WRITER, 20, 10), None);
-        assert_eq!(Loss::of_tail(WRITER, 7, 10).unwrap().how, How::DatabaseRestored(8..=9));
+        assert_eq!(Loss::of_tail(WRITER, VOLUME, 0, 1), None);
+        assert_eq!(Loss::of_tail(WRITER, VOLUME, 9, 10), None);
+        assert_eq!(Loss::of_tail(WRITER, VOLUME, 20, 10), None);
+        assert_eq!(Loss::of_tail(WRITER, VOLUME, 7, 10).unwrap().how, How::DatabaseRestored(8..=9));
     }
 
     #[test]
     fn it_is_told_once_whoever_tells_it_and_whenever() {
-        let loss = Loss::of_tail(WRITER, 7, 10).unwrap();
+        let loss = Loss::of_tail(WRITER, VOLUME, 7, 10).unwrap();
         let told = |at| match loss.entry(Micros(at)) {
             Entry::Operation { record, target, outcome } => (record, target, outcome.map(|outcome| outcome.succeeded)),
             other => panic!("{other:?}"),
@@ -238,7 +253,7 @@ mod tests {
         assert_eq!(first.envelope().cluster, Uuid::from_u128(12));
         let details = first.details().unwrap();
         assert!(details.contains("\"entries\":{\"first\":8,\"last\":9}"), "{details}");
-        let nameless = Loss::of_tail("berth-0", 0, 3).unwrap();
+        let nameless = Loss::of_tail("berth-0", VOLUME, 0, 3).unwrap();
         assert_eq!(nameless.cluster(), Uuid::nil(), "a name that says no cluster");
     }
 }

@@ -106,12 +106,8 @@ impl Remote {
         either!(self, home => Box::pin(home.ending(cluster, uid, terminal)).await)
     }
 
-    pub(super) async fn note_spool(&self, last: u64, acknowledged: u64) -> Result<(), LedgerError> {
-        either!(self, home => home.note_spool(last, acknowledged).await)
-    }
-
-    pub(super) async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
-        either!(self, home => home.leave_spool_behind().await)
+    pub(super) async fn note_spool(&self, volume: Uuid, last: u64, acknowledged: u64) -> Result<bool, LedgerError> {
+        either!(self, home => home.note_spool(volume, last, acknowledged).await)
     }
 
     pub(super) async fn spools(&self) -> Result<Vec<StoredSpool>, LedgerError> {

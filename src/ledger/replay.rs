@@ -47,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let seen = *rewinds.borrow_and_update();
         if seen != shared.rewound().answered {
             rewound(&shared, &spool, seen).await;
-            notes.again();
+            notes.rewound();
         }
         let before = shared.counters.replayed.load(Ordering::Relaxed);
         // Before what it has to bring, so that the others know of it.
@@ -115,14 +115,16 @@ struct Notes {
     /// When that was tried last.
     tried: Option<Instant>,
     told: Option<Progress>,
+    /// The database has lost something since it was told.
+    is_rewound: bool,
     /// The losses that the audit has, by their operations.
     losses: HashSet<Uuid>,
 }
 
 impl Notes {
-    /// Has to be told anew: what the database says of this spool may be as old as itself.
-    fn again(&mut self) {
-        (self.tried, self.told) = (None, None);
+    /// The database is older than it was: it may have forgotten everything that it was told.
+    fn rewound(&mut self) {
+        *self = Self { is_rewound: true, ..Self::default() };
     }
 
     /// Tells them again when it is time: also of a spool that takes long to be brought, or its replica would seem to be gone.
@@ -130,7 +132,8 @@ impl Notes {
         if self.tried.is_some_and(|at| at.elapsed() < NOTE) {
             return;
         }
-        let noted = self.note(shared, spool).await;
+        // Seldom, and of all that the task awaits the largest.
+        let noted = Box::pin(self.note(shared, spool)).await;
         self.tried = Some(Instant::now());
         if let Err(error) = noted {
             debug!(reason = error.reason(), "how far this spool is could not be noted");
@@ -141,60 +144,62 @@ impl Notes {
     /// What the database says of this spool shows a rewind also where this replica writes nothing else, and after a restart.
     async fn note(&mut self, shared: &Shared, spool: &Spool) -> Result<(), LedgerError> {
         let spools = shared.remote.spools().await?;
-        let (own, others): (Vec<_>, Vec<_>) = spools.iter().partition(|known| known.writer == shared.writer);
-        let known = own.first();
+        // Also where its replica had left it behind, and has it again.
+        let own = spools.iter().find(|known| known.is_of(&shared.writer, spool.volume()));
         // Just after an outage, all of them have been silent for as long as it lasted.
-        if known.is_some_and(|known| known.is_told_of()) {
-            let silent = others.iter().filter(|other| other.is_out_of_reach());
+        if own.is_some_and(|own| own.is_told_of()) {
+            let silent = spools.iter().filter(|known| known.writer != shared.writer && known.is_out_of_reach());
             shared.counters.out_of_reach.store(silent.count() as u64, Ordering::Relaxed);
         }
-        let said = known.map_or(0, |known| known.acknowledged);
-        let progress = spool.progress();
-        if known.is_some_and(|known| known.last > progress.last) {
-            warn!(
-                "the database knows of a longer spool of this replica: its volume was lost or replaced, and what only it had is not here"
-            );
-            shared.remote.leave_spool_behind().await?;
+        let said = own.map_or(0, |own| own.acknowledged);
+        if self.told.is_some_and(|before| said < before.acknowledged) {
+            let answered = shared.rewound().answered;
+            rewound(shared, spool, answered).await;
+            self.rewound();
+        } else if self.told.is_none() && said < spool.progress().acknowledged {
+            // It is told every ten seconds, so a little is sent twice.
+            spool.rewind_to(said);
         }
-        let is_short = match self.told {
-            Some(before) if said < before.acknowledged => {
-                let answered = shared.rewound().answered;
-                rewound(shared, spool, answered).await;
-                true
-            }
-            None if said < progress.acknowledged => {
-                // It is told every ten seconds, so a little is sent twice.
-                spool.rewind_to(said);
-                true
-            }
-            _ => false,
-        };
-        let progress = spool.progress();
-        let tail = is_short.then(|| Loss::of_tail(&shared.writer, said, progress.first)).flatten();
-        let losses = others.into_iter().filter_map(Loss::of_volume).chain(tail);
-        // Before the database is told what this spool has now: that is the last sign of it.
-        self.tell(shared, losses.collect()).await?;
-        shared.remote.note_spool(progress.last, progress.acknowledged).await?;
+        let progress @ Progress { first, acknowledged, last } = spool.progress();
+        // After a start alone, what was told last may be as old as that, and segments may have gone since; but a database
+        // that never heard of the volume is another one.
+        if self.is_rewound || own.is_none() {
+            let tail = Loss::of_tail(&shared.writer, spool.volume(), said, first);
+            // Before the database is told what this spool has now: that is the last sign of it.
+            self.tell(shared, tail).await?;
+        }
+        if shared.remote.note_spool(spool.volume(), last, acknowledged).await? {
+            warn!(
+                "the database knows of another volume of this replica, or of a longer spool: it was lost or replaced, and what only that had is not here"
+            );
+        }
         self.told = Some(progress);
-        Ok(())
+        self.is_rewound = false;
+        let others = spools.iter().filter(|known| !known.is_of(&shared.writer, spool.volume()));
+        let losses: Vec<_> = others.filter_map(Loss::of_volume).collect();
+        self.tell(shared, losses).await
     }
 
     /// Tells the audit of losses; each of them once, whichever replica tells of it, and how often.
-    async fn tell(&mut self, shared: &Shared, mut losses: Vec<Loss>) -> Result<(), LedgerError> {
-        losses.retain(|loss| !self.losses.contains(&loss.id()));
-        if losses.is_empty() {
-            return Ok(());
-        }
-        let age = shared.shelf.age();
-        let entries = told(&losses);
-        shared.remote.import(entries.clone()).await?;
-        shared.shelf.keep_later(age, entries);
-        for loss in &losses {
-            warn!(loss = loss.message(), "entries are lost; the audit tells of it");
+    async fn tell(&mut self, shared: &Shared, losses: impl IntoIterator<Item = Loss>) -> Result<(), LedgerError> {
+        for loss in losses {
+            if self.losses.contains(&loss.id()) {
+                continue;
+            }
+            let (age, entry) = (shared.shelf.age(), loss.entry(now()));
+            // Else somebody has told of it before.
+            if shared.remote.import(vec![entry.clone()]).await?.added > 0 {
+                warn!(loss = loss.message(), "entries are lost; the audit tells of it");
+                shared.shelf.keep_later(age, vec![entry]);
+            }
             self.losses.insert(loss.id());
         }
         Ok(())
     }
+}
+
+fn now() -> Micros {
+    Micros(Timestamp::now().as_microsecond())
 }
 
 /// Until the database has everything; false if it went away before.
@@ -218,14 +223,15 @@ async fn replay(shared: &Shared, spool: &Spool, notes: &mut Notes) -> bool {
             None => spool.after(from, STRETCH).await,
         };
         let stretch = match read {
-            Ok(stretch) => with_losses(spool, &shared.writer, from, stretch),
+            Ok(stretch) => stretch,
             Err(error) => {
                 warn!(reason = error.reason(), error = error.explain(), "the spool cannot be read; trying again");
                 return false;
             }
         };
         let (entries, up_to) = (stretch.entries.len() as u64, stretch.up_to);
-        if entries > 0 {
+        let stretch = with_losses(spool, &shared.writer, from, stretch);
+        if !stretch.entries.is_empty() {
             let (imported, next) = tokio::join!(shared.remote.import(stretch.entries), spool.after(up_to, STRETCH));
             if let Err(error) = imported {
                 warn!(
@@ -254,15 +260,15 @@ async fn replay(shared: &Shared, spool: &Spool, notes: &mut Notes) -> bool {
 /// With the records that name what could not be read of it: the database gets them in the same import, before the spool is told
 /// that it has everything up to there.
 fn with_losses(spool: &Spool, writer: &str, behind: u64, mut stretch: Stretch) -> Stretch {
-    let damages = spool.health().damages;
-    stretch.entries.extend(told(&Loss::in_journal(writer, &damages, behind, stretch.up_to)));
+    stretch.entries.extend(damaged(spool, writer, behind, stretch.up_to));
     stretch
 }
 
-/// The entries that tell the audit of losses, as of now.
-pub(super) fn told(losses: &[Loss]) -> Vec<Entry> {
-    let at = Micros(Timestamp::now().as_microsecond());
-    losses.iter().map(|loss| loss.entry(at)).collect()
+/// The entries that name what cannot be read of a spool, from behind one number up to another.
+pub(super) fn damaged(spool: &Spool, writer: &str, behind: u64, up_to: u64) -> Vec<Entry> {
+    let damages = spool.health().damages;
+    let losses = Loss::in_journal(writer, spool.volume(), &damages, behind, up_to);
+    losses.iter().map(|loss| loss.entry(now())).collect()
 }
 
 /// How a replay goes.
@@ -302,7 +308,7 @@ pub async fn once(
     let folder = dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let writer = spool::read::writer(&folder)?;
-        Spool::open(&folder, &writer).map(|spool| (spool, writer))
+        Spool::open_beside(&folder, &writer).map(|spool| (spool, writer))
     });
     let (spool, writer) = opened.await.map_err(|_| LedgerError::Closed)??;
     // Its own name would be taken for a writer that comes back: this process writes under another one.
@@ -331,7 +337,7 @@ pub async fn once(
     let damages = spool.health().damages;
     replayed.damages = damages.iter().filter(|damage| !damage.is_tail()).map(ToString::to_string).collect();
     spool.acknowledge(at);
-    home.settle_spool(&writer, at, gone).await?;
+    home.settle_spool(&writer, spool.volume(), at, gone).await?;
     home.close().await;
     spool.close().await?;
     Ok(replayed)

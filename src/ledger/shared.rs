@@ -84,12 +84,7 @@ impl Shared {
     pub(super) async fn look_after_spool(self: Arc<Self>, dir: PathBuf, writer: String) {
         loop {
             let (folder, name) = (dir.clone(), writer.clone());
-            let opened = tokio::task::spawn_blocking(move || match Spool::open(&folder, &name) {
-                // The last segment is written anew first, which a full volume has no room for.
-                Err(error) if error.wants_room() && Spool::make_room(&folder, &name)? => Spool::open(&folder, &name),
-                opened => opened,
-            })
-            .await;
+            let opened = tokio::task::spawn_blocking(move || Spool::open_beside(&folder, &name)).await;
             match opened.unwrap_or(Err(LedgerError::Closed)) {
                 Ok(spool) => {
                     let progress = spool.progress();

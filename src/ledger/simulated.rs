@@ -53,7 +53,8 @@ struct Tables {
     heads: HashMap<Chain, Row>,
     operations: HashMap<(Uuid, Option<Uuid>, Kind), Record>,
     usage: Vec<Usage>,
-    spools: BTreeMap<String, (u64, u64)>,
+    /// By writer: volume, last entry, and up to which it is here.
+    spools: BTreeMap<String, (Uuid, u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -429,26 +430,22 @@ impl Database {
         })
     }
 
-    pub(super) async fn note_spool(&self, last: u64, acknowledged: u64) -> Result<(), LedgerError> {
+    pub(super) async fn note_spool(&self, volume: Uuid, last: u64, acknowledged: u64) -> Result<bool, LedgerError> {
         self.answers().await?;
-        self.kept().tables.spools.insert(self.writer.clone(), (last, acknowledged));
-        Ok(())
-    }
-
-    pub(super) async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
-        self.answers().await?;
-        let mut kept = self.kept();
-        if let Some(spool) = kept.tables.spools.remove(&self.writer) {
-            kept.tables.spools.insert(format!("{}/until", self.writer), spool);
-        }
-        Ok(())
+        let spools = &mut self.kept().tables.spools;
+        let told = spools.insert(self.writer.clone(), (volume, last, acknowledged));
+        let left = told.filter(|(of, was, _)| *of != volume || *was > last);
+        spools.retain(|of, (known, was, _)| *of == self.writer || *known != volume || *was > last);
+        left.map(|left| spools.insert(format!("{}/until-then", self.writer), left));
+        Ok(left.is_some())
     }
 
     pub(super) async fn spools(&self) -> Result<Vec<StoredSpool>, LedgerError> {
         self.answers().await?;
         let kept = self.kept();
-        let spool = |(writer, &(last, acknowledged)): (&String, &(u64, u64))| StoredSpool {
+        let spool = |(writer, &(volume, last, acknowledged)): (&String, &(Uuid, u64, u64))| StoredSpool {
             writer: writer.clone(),
+            volume: Some(volume),
             last,
             acknowledged,
             silent_for: Duration::ZERO,

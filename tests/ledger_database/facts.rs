@@ -11,12 +11,16 @@ use berth::{
     lifecycle::State,
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     config, home,
     objects::{CLUSTER, Object, now, record_of},
     source,
 };
+
+/// Of a spool.
+const VOLUME: Uuid = Uuid::from_u128(1);
 
 fn link(head: Head) -> Link<berth::ledger::Hash> {
     Link { sequence: head.sequence, hash: head.hash }
@@ -219,11 +223,11 @@ async fn an_ending_tells_who_descends_from_whom() {
 #[tokio::test]
 async fn spools_are_known_by_their_last_entry() {
     let (database, home) = home().await;
-    home.note_spool(10, 4).await.unwrap();
+    home.note_spool(VOLUME, 10, 4).await.unwrap();
     database.execute("UPDATE berth.ledger_spools SET gone_at = now()").await;
     let gone = |spools: &[StoredSpool]| spools.iter().map(|spool| spool.gone).collect::<Vec<_>>();
     assert_eq!(gone(&home.spools().await.unwrap()), [true]);
-    home.note_spool(12, 12).await.unwrap();
+    home.note_spool(VOLUME, 12, 12).await.unwrap();
     let spools = home.spools().await.unwrap();
     assert_eq!(gone(&spools), [false]);
     assert_eq!((spools[0].writer.as_str(), spools[0].last, spools[0].acknowledged), ("writer-0", 12, 12));
@@ -233,7 +237,7 @@ async fn spools_are_known_by_their_last_entry() {
 #[tokio::test]
 async fn a_spool_that_nobody_tells_of_is_out_of_reach_and_keeps_everything_from_being_called_lost() {
     let (database, home) = home().await;
-    home.note_spool(12, 12).await.unwrap();
+    home.note_spool(VOLUME, 12, 12).await.unwrap();
     let ledger = Ledger::open(&config(source(&database), "writer-1")).await.unwrap();
     let silent = || match ledger.health() {
         Health::Database { beside, .. } => beside.out_of_reach.load(Ordering::Relaxed),
@@ -256,9 +260,15 @@ async fn a_spool_that_nobody_tells_of_is_out_of_reach_and_keeps_everything_from_
         .execute("UPDATE berth.ledger_spools SET seen_at = now() - interval '2 minutes' WHERE writer = 'writer-0'")
         .await;
     until(false, 1).await;
-    home.leave_spool_behind().await.unwrap();
+    // Its replica is back with another volume, and ends again.
+    assert!(home.note_spool(Uuid::from_u128(2), 1, 1).await.unwrap(), "the first one is left behind");
     until(false, 1).await;
-    home.settle_spool("writer-0", 12, true).await.unwrap();
+    // Until that one is its volume again, and the second one is what it left behind.
+    assert!(home.note_spool(VOLUME, 12, 12).await.unwrap());
+    let of = async || home.spools().await.unwrap().into_iter().map(|spool| spool.volume).collect::<Vec<_>>();
+    // Behind them is the other replica's.
+    assert_eq!(of().await[..2], [Some(VOLUME), Some(Uuid::from_u128(2))]);
+    home.settle_spool("writer-0", Uuid::from_u128(2), 1, false).await.unwrap();
     until(true, 0).await;
     ledger.close().await;
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::atomic::Ordering, time::Duration};
 
 use berth::ledger::{
     Config, Entry, Health, Ledger,
-    postgres::migrate,
+    postgres::{Home, migrate},
     replay_once,
     spool::{Limits, Spool},
 };
@@ -45,6 +45,31 @@ async fn spool_of(count: u128, limits: Limits) -> TempDir {
     dir
 }
 
+/// Segments so short that several exist, which go once the database has them.
+const SHORT: Limits =
+    Limits { segment_bytes: 8 << 10, tail_age: Duration::ZERO, tail_bytes: 1 << 30, most_bytes: 4 << 30 };
+
+/// Lets everything go that may; how many entries went.
+async fn trim(dir: &Path) -> u64 {
+    let spool = Spool::open_with(dir, WRITER, SHORT).unwrap();
+    spool.acknowledge(spool.progress().last);
+    let trimmed = async {
+        while spool.progress().first == 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), trimmed).await.expect("the tail is never trimmed");
+    spool.close().await.unwrap();
+    let spool = Spool::open(dir, WRITER).unwrap();
+    let gone = spool.progress().first - 1;
+    spool.close().await.unwrap();
+    gone
+}
+
+fn volume(dir: &Path) -> Uuid {
+    fs::read_to_string(dir.join("_volume")).unwrap().trim().parse().unwrap()
+}
+
 /// Flips a bit in the middle of the payload of the `n`-th frame of the first segment, counted from 0.
 fn damage(dir: &Path, n: usize) {
     let file = dir.join("_journal").join(format!("{:020}.seg", 1));
@@ -60,10 +85,12 @@ async fn a_volume_that_was_declared_gone_unread_is_named_once_by_all_who_notice(
     let second = open(&database, "writer-1").await;
     database
         .execute(
-            "INSERT INTO berth.ledger_spools (writer, last_entry, acknowledged, seen_at, gone_at)
-             SELECT '00000000-0000-0000-0000-00000000000c/' || pod, 9, acknowledged, seen_at, now() FROM (VALUES
-                 ('lacks', 4, now() - interval '1 hour'), ('silent', 9, now() - interval '1 hour'), ('read', 9, now())
-             ) AS spool (pod, acknowledged, seen_at)",
+            "INSERT INTO berth.ledger_spools (writer, volume, last_entry, acknowledged, seen_at, read_at, gone_at)
+             SELECT '00000000-0000-0000-0000-00000000000c/' || pod, volume, 9, acknowledged, now() - interval '1 hour',
+                    read_at, now()
+             FROM (VALUES ('lacks', gen_random_uuid(), 4, NULL), ('silent', gen_random_uuid(), 9, NULL),
+                          ('of-old', NULL, 9, NULL), ('read', gen_random_uuid(), 9, now())
+             ) AS spool (pod, volume, acknowledged, read_at)",
         )
         .await;
     until(
@@ -74,7 +101,7 @@ async fn a_volume_that_was_declared_gone_unread_is_named_once_by_all_who_notice(
         2,
     )
     .await;
-    assert_eq!(database.number(NAMED).await, 2);
+    assert_eq!(database.number(NAMED).await, 3);
     let lacks = "SELECT count(*) FROM berth.operation_logs
                  WHERE cluster_id = '00000000-0000-0000-0000-00000000000c' AND target_kind = 'Spool' AND actor = 'berth:ledger'
                    AND target_name = '00000000-0000-0000-0000-00000000000c/lacks' AND details ->> 'how' = 'VolumeGone'
@@ -111,20 +138,8 @@ async fn what_cannot_be_read_of_a_spool_is_named_by_its_numbers_once() {
 /// A database that lost everything stands for one that was restored to what is older than the tail.
 #[tokio::test]
 async fn what_a_restored_database_lacks_and_the_tail_has_no_more_is_named() {
-    let short = Limits { segment_bytes: 8 << 10, tail_age: Duration::ZERO, ..Limits::default() };
-    let dir = spool_of(100, short).await;
-    let spool = Spool::open_with(dir.path(), WRITER, short).unwrap();
-    spool.acknowledge(100);
-    let trimmed = async {
-        while spool.progress().first == 1 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), trimmed).await.expect("the tail is never trimmed");
-    spool.close().await.unwrap();
-    let spool = Spool::open(dir.path(), WRITER).unwrap();
-    let lost = spool.progress().first - 1;
-    spool.close().await.unwrap();
+    let dir = spool_of(100, SHORT).await;
+    let lost = trim(dir.path()).await;
     let database = Database::create().await;
     migrate(&source(&database)).await.unwrap();
     let config = Config { spool: dir.path().to_owned(), ..config(source(&database), WRITER) };
@@ -144,57 +159,93 @@ async fn what_a_restored_database_lacks_and_the_tail_has_no_more_is_named() {
     ledger.close().await;
 }
 
+/// The other replica's, and that of the volume that it left behind.
+const ROWS: &str = "SELECT count(*) FROM berth.ledger_spools WHERE starts_with(writer, 'writer-0')";
+
 #[tokio::test]
 async fn a_volume_that_is_found_again_while_its_replica_works_is_read_and_nothing_of_it_lost() {
-    let (database, told) = home().await;
-    told.note_spool(5, 0).await.unwrap();
-    told.close().await;
+    let (database, home) = home().await;
     let found = spool_of(7, Limits::default()).await;
+    home.note_spool(volume(found.path()), 5, 0).await.unwrap();
+    home.close().await;
     // The replica comes back with an empty volume.
     let ledger = open(&database, WRITER).await;
-    until(
-        "the earlier one is left behind",
-        &database,
-        "SELECT count(*) FROM berth.ledger_spools WHERE writer LIKE 'writer-0/until-%' AND gone_at IS NULL",
-        1,
-    )
-    .await;
-    until(
-        "and it tells of its own",
-        &database,
-        "SELECT count(*) FROM berth.ledger_spools WHERE writer = 'writer-0'",
-        1,
-    )
-    .await;
+    until("the earlier one is left behind", &database, ROWS, 2).await;
+    // A copy of what it works on is read, which is no other volume.
+    let copy = tempfile::Builder::new().prefix("berth-lost-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    Spool::open(copy.path(), WRITER).unwrap().close().await.unwrap();
+    let own = "SELECT volume FROM berth.ledger_spools WHERE writer = 'writer-0'";
+    let own: Uuid = sqlx::query_scalar(own).fetch_one(&mut database.connect().await).await.unwrap();
+    fs::write(copy.path().join("_volume"), own.to_string()).unwrap();
+    replay_once(&source(&database), copy.path(), false, |_| {}).await.unwrap();
+    let left = "SELECT count(*) FROM berth.ledger_spools WHERE writer LIKE 'writer-0/until-%' AND gone_at IS NULL";
+    assert_eq!(database.number(left).await, 1, "nobody has read that one");
+
     let replayed = replay_once(&source(&database), found.path(), false, |_| {}).await.unwrap();
     assert_eq!(replayed.added, 7);
-    assert_eq!(
-        database
-            .number(
-                "SELECT count(*) FROM berth.ledger_spools WHERE writer LIKE 'writer-0/until-%'
-                                AND acknowledged = 7 AND seen_at = gone_at"
-            )
-            .await,
-        1,
-        "it is gone, and was read"
-    );
+    let read = "SELECT count(*) FROM berth.ledger_spools WHERE writer LIKE 'writer-0/until-%' AND acknowledged = 7
+                AND gone_at IS NOT NULL AND read_at > seen_at";
+    assert_eq!(database.number(read).await, 1, "it is gone, and was read");
     assert_eq!(
         database.number("SELECT last_entry FROM berth.ledger_spools WHERE writer = 'writer-0'").await,
         0,
         "what its replica writes on now is another one"
     );
-    until(
-        "it has looked at them since",
-        &database,
-        "SELECT count(*) FROM berth.ledger_spools WHERE writer = 'writer-0'
-            AND seen_at > (SELECT max(gone_at) FROM berth.ledger_spools)",
-        1,
-    )
-    .await;
-    assert_eq!(database.number("SELECT count(*) FROM berth.ledger_spools").await, 2, "no other one is left behind");
-    assert_eq!(database.number(NAMED).await, 0);
+    let looked = "SELECT count(*) FROM berth.ledger_spools WHERE writer = 'writer-0'
+                  AND seen_at > (SELECT max(gone_at) FROM berth.ledger_spools)";
+    until("it has looked at them since", &database, looked, 1).await;
+    assert_eq!((database.number(ROWS).await, database.number(NAMED).await), (2, 0), "nothing is left behind or lost");
     let Health::Database { beside, .. } = ledger.health() else { unreachable!("it has a database") };
     assert_eq!(beside.out_of_reach.load(Ordering::Relaxed), 0);
+    ledger.close().await;
+}
+
+/// A replica that was taken away and comes back with an empty volume, and is taken away again.
+#[tokio::test]
+async fn two_volumes_of_one_replica_are_lost_by_their_own_names_and_each_is_told_once() {
+    let (database, ledger) = ledger().await;
+    let other = Home::open(&source(&database), "writer-1").await.unwrap();
+    let gone = "UPDATE berth.ledger_spools SET gone_at = now() WHERE writer = 'writer-1'";
+    other.note_spool(Uuid::from_u128(1), 9, 9).await.unwrap();
+    database.execute(gone).await;
+    until("the first is named", &database, NAMED, 1).await;
+    assert!(other.note_spool(Uuid::from_u128(2), 9, 9).await.unwrap());
+    database.execute(gone).await;
+    until("the second is named", &database, NAMED, 2).await;
+    ledger.close().await;
+    // Nor by whoever begins anew, and keeps no copy of what stands already.
+    let config = config(source(&database), WRITER);
+    let ledger = Ledger::open(&config).await.unwrap();
+    let looked = "SELECT count(*) FROM berth.ledger_spools WHERE writer = 'writer-0'
+                  AND seen_at > (SELECT max(gone_at) FROM berth.ledger_spools) AND volume IS NOT NULL";
+    until("it has looked at them since", &database, looked, 1).await;
+    ledger.close().await;
+    assert_eq!(database.number(NAMED).await, 2);
+    let spool = Spool::open(&config.spool, WRITER).unwrap();
+    assert_eq!(spool.progress().last, 0, "a copy of what stood already");
+    spool.close().await.unwrap();
+}
+
+/// What was told last may be ten seconds old, and segments may have gone since.
+#[tokio::test]
+async fn a_start_behind_trimmed_segments_is_no_restore() {
+    let dir = spool_of(100, SHORT).await;
+    let lost = trim(dir.path()).await;
+    assert!(lost > 20, "{lost}");
+    let (database, home) = home().await;
+    home.note_spool(volume(dir.path()), 100, lost - 10).await.unwrap();
+    home.close().await;
+    let seen = "SELECT count(*) FROM berth.ledger_spools WHERE acknowledged = 100";
+    let config = Config { spool: dir.path().to_owned(), ..config(source(&database), WRITER) };
+    let ledger = Ledger::open(&config).await.unwrap();
+    until("the tail is there, and told of", &database, seen, 1).await;
+    assert_eq!(database.number(NAMED).await, 0);
+    // A restore under the running replica.
+    database.execute("UPDATE berth.ledger_spools SET acknowledged = 3").await;
+    until("it is named", &database, NAMED, 1).await;
+    let numbers =
+        "SELECT (details #>> '{entries,first}')::bigint FROM berth.operation_logs WHERE action = 'EntriesLost'";
+    assert_eq!(database.number(numbers).await, 4);
     ledger.close().await;
 }
 

@@ -17,21 +17,21 @@ use crate::{config, objects::Object, postgres::Database, source};
 async fn a_schema_that_is_too_old_is_refused_with_the_command_that_helps() {
     let database = Database::create().await;
     let source = source(&database);
-    assert_eq!(pending(&source).await.unwrap().len(), 23);
+    assert_eq!(pending(&source).await.unwrap().len(), 24);
     let error = Home::open(&source, "writer-0").await.unwrap_err();
-    assert_eq!(error.to_string(), "the ledger's schema is at 0, this release needs 23: run `berth migrate`");
+    assert_eq!(error.to_string(), "the ledger's schema is at 0, this release needs 24: run `berth migrate`");
     assert!(matches!(Reader::connect(&source).await, Err(LedgerError::SchemaTooOld { .. })));
-    assert_eq!(migrate(&source).await.unwrap().len(), 23);
-    database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0023%'").await;
+    assert_eq!(migrate(&source).await.unwrap().len(), 24);
+    database.execute("DELETE FROM berth.seaql_migrations WHERE version LIKE '0024%'").await;
     let error = Home::open(&source, "writer-0").await.unwrap_err();
-    assert!(matches!(error, LedgerError::SchemaTooOld { found: 22, needed: 23 }), "{error}");
+    assert!(matches!(error, LedgerError::SchemaTooOld { found: 23, needed: 24 }), "{error}");
     // An operator works on, and writes nothing there until it is new enough.
     let ledger = Ledger::open(&config(source.clone(), "writer-0")).await.unwrap();
     assert_eq!(ledger.trouble().unwrap().reason(), "SchemaTooOld");
     let outcome = ledger.submit(Object::new("early").step(State::Pending)).await.unwrap();
     assert_eq!(outcome, Outcome::Away(Certain::Spool));
     assert_eq!(database.number("SELECT count(*) FROM berth.ledger_heads").await, 0);
-    database.execute("INSERT INTO berth.seaql_migrations VALUES ('0023_tenant_quota', 0)").await;
+    database.execute("INSERT INTO berth.seaql_migrations VALUES ('0024_ledger_spools_volume', 0)").await;
     let mut news = ledger.news();
     tokio::time::timeout(Duration::from_secs(60), news.wait_for(|_| ledger.is_current())).await.unwrap().unwrap();
     assert_eq!(database.number("SELECT count(*) FROM berth.ledger_heads").await, 1);
@@ -54,7 +54,7 @@ async fn migrating_at_once_from_two_places_applies_everything_once() {
     let (a, b) = tokio::join!(migrate(&source), migrate(&source));
     let mut applied = [a.unwrap(), b.unwrap()].concat();
     applied.sort();
-    assert_eq!(applied.len(), 23);
+    assert_eq!(applied.len(), 24);
     assert!(pending(&source).await.unwrap().is_empty());
     assert!(migrate(&source).await.unwrap().is_empty());
     assert_eq!(
@@ -111,7 +111,7 @@ async fn the_url_may_come_from_a_mounted_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
     std::fs::write(&path, format!("{}\n", database.url())).unwrap();
-    assert_eq!(migrate(&Source::File(path.clone())).await.unwrap().len(), 23);
+    assert_eq!(migrate(&Source::File(path.clone())).await.unwrap().len(), 24);
     let missing = Ledger::open(&config(Source::File(folder.path().join("other")), "writer-0")).await.unwrap_err();
     assert!(matches!(missing, LedgerError::Configuration { .. }), "{missing}");
 }

@@ -212,22 +212,18 @@ impl Home {
     }
 
     /// Tells the others of this replica's spool: its last entry, and up to which the database has them.
-    pub async fn note_spool(&self, last: u64, acknowledged: u64) -> Result<(), LedgerError> {
+    ///
+    /// If another volume was told of before, or more entries, what is known of that one stays, under another name, until it is
+    /// found again or declared gone. Whether it does.
+    pub async fn note_spool(&self, volume: Uuid, last: u64, acknowledged: u64) -> Result<bool, LedgerError> {
         let pool = self.way.asking_pool();
-        self.ask(spools::note(&pool, &self.name, last, acknowledged)).await
-    }
-
-    /// The volume of this replica's spool is another one now: what is known of the earlier one stays, under another name, until
-    /// it is found again or declared gone.
-    pub async fn leave_spool_behind(&self) -> Result<(), LedgerError> {
-        let pool = self.way.asking_pool();
-        self.ask(spools::leave_behind(&pool, &self.name)).await
+        self.ask(spools::note(&pool, &self.name, volume, last, acknowledged)).await
     }
 
     /// Says of a spool that is read for its replica: the database has everything up to this number; is its volume `gone`?
-    pub async fn settle_spool(&self, writer: &str, up_to: u64, gone: bool) -> Result<(), LedgerError> {
+    pub async fn settle_spool(&self, writer: &str, volume: Uuid, up_to: u64, gone: bool) -> Result<(), LedgerError> {
         let pool = self.way.asking_pool();
-        self.ask(spools::settle(&pool, writer, up_to, gone)).await
+        self.ask(spools::settle(&pool, writer, volume, up_to, gone)).await
     }
 
     /// Every spool that was ever told of.

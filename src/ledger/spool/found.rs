@@ -122,11 +122,13 @@ impl Known {
 /// numbers where the bytes were. The numbers of a torn end are given out again, so that one is like no other.
 fn is_same_place(one: &Damage, other: &Damage) -> bool {
     let sort = |kind: &DamageKind| match kind {
-        DamageKind::Frames(_) | DamageKind::Missing(_) => 0,
+        DamageKind::Frames(Some(_)) | DamageKind::Missing(_) => 0,
         DamageKind::Header => 1,
         DamageKind::Payload(_) => 2,
         DamageKind::Repeated => 3,
         DamageKind::Tail => 4,
+        // How many entries were there, only the numbers that are missing behind it tell.
+        DamageKind::Frames(None) => 5,
     };
     let place = |damage: &Damage| (damage.number, sort(&damage.kind));
     !one.is_tail() && place(one) == place(other) && one.file == other.file

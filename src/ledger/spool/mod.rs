@@ -61,6 +61,7 @@ mod state;
 mod tests;
 mod thin;
 mod upkeep;
+mod volume;
 mod writer;
 mod written;
 
@@ -84,6 +85,7 @@ pub struct Spool {
 
 struct Inner {
     dir: PathBuf,
+    volume: Uuid,
     jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
     states: Arc<StateFiles>,
@@ -143,10 +145,20 @@ impl Spool {
         Self::open_on(Arc::new(Os::new(Arc::clone(&syncs))), syncs, dir, writer, limits)
     }
 
-    /// Lets go of what the database has, the oldest first, where a full volume keeps the spool from being opened beside it.
-    /// Whether there was any. Blocks as [`Self::open`] does.
-    pub fn make_room(dir: &Path, writer: &str) -> Result<bool, LedgerError> {
-        open::make_room(&Os::default(), dir, writer)
+    /// As [`Self::open`], beside a database: a full volume lets go of what that has, the oldest first, where it has no room
+    /// for the segment that is written anew at each start.
+    pub fn open_beside(dir: &Path, writer: &str) -> Result<Self, LedgerError> {
+        loop {
+            match Self::open(dir, writer) {
+                Err(error) if error.wants_room() && open::make_room(&Os::default(), dir, writer)? => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The id of the volume that it stands on.
+    pub fn volume(&self) -> Uuid {
+        self.inner.volume
     }
 
     fn open_on(
@@ -192,7 +204,8 @@ impl Spool {
         let thread = Mutex::new(Some(spawn(dir, "berth-spool", move || writer.run(queue, &runtime))?));
         let damages = Known::new(opened.damages);
         let cursor = Mutex::default();
-        let inner = Inner { dir: dir.to_owned(), jobs, shared, states, syncs, damages, cursor, thread };
+        let volume = opened.volume;
+        let inner = Inner { dir: dir.to_owned(), volume, jobs, shared, states, syncs, damages, cursor, thread };
         Ok(Self { inner: Arc::new(inner) })
     }
 

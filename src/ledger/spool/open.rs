@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use uuid::Uuid;
+
 use super::{
     disk::{self, Append, Disk},
     frame::{self, Carries, Met},
@@ -21,6 +23,7 @@ use super::{
     progress::{self, Progress},
     scan::{self, ASIDE, Damage, DamageKind, JOURNAL, LOCK, Scanned, Segment},
     shelf::{Sealed, Shelf},
+    volume,
     written::{Kept, Written},
 };
 use crate::ledger::{entry::Entry, error::LedgerError};
@@ -64,6 +67,7 @@ pub(super) struct Opened {
     pub(super) progress: Progress,
     /// What the file says of the progress; none where there is none.
     pub(super) said: Option<u64>,
+    pub(super) volume: Uuid,
 }
 
 /// Opens the spool in `dir` for `writer`, whose segments end at `limit` bytes.
@@ -133,7 +137,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, writer: &str, limit: u64) -> Res
     for damage in &scanned.damages {
         tracing::warn!(%damage, "the spool's journal is damaged; what is whole was read");
     }
-    Ok(Opened { lock, active, index, damages: scanned.damages, shelf, progress, said })
+    Ok(Opened { lock, active, index, damages: scanned.damages, shelf, progress, said, volume: volume::id(disk, dir)? })
 }
 
 /// Makes room where a full volume keeps a spool from being opened that stands beside a database: what that has goes, the
@@ -144,15 +148,13 @@ pub(super) fn make_room(disk: &dyn Disk, dir: &Path, writer: &str) -> Result<boo
     let firsts = scan::segments(dir)?;
     let journal = dir.join(JOURNAL);
     let failed = |error| LedgerError::spool(&journal, error);
-    let mut gone = 0;
+    let mut any = false;
     for pair in firsts.windows(2).take(2).take_while(|pair| pair[1] <= acknowledged.saturating_add(1)) {
-        disk.remove(&scan::segment_path(dir, pair[0])).map_err(failed)?;
-        gone += 1;
+        // Each before the next, so that no power cut leaves a hole.
+        disk.remove(&scan::segment_path(dir, pair[0])).and_then(|()| disk.sync_dir(&journal)).map_err(failed)?;
+        any = true;
     }
-    if gone > 0 {
-        disk.sync_dir(&journal).map_err(failed)?;
-    }
-    Ok(gone > 0)
+    Ok(any)
 }
 
 fn fold(index: &mut Index, usage: &mut u64, place: Place, payload: &[u8]) -> Result<(), String> {
@@ -308,8 +310,10 @@ fn lock(dir: &Path, writer: &str) -> Result<Lock, LedgerError> {
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     let mut lock = Lock(file);
-    // For people only; nobody decides by it.
-    lock.0.set_len(0).and_then(|()| lock.0.rewind()).map_err(failed)?;
-    write!(lock.0, "process {}, writer {writer}", std::process::id()).map_err(failed)?;
+    // For people only; nobody decides by it, and a full disk may refuse it.
+    let told = lock.0.set_len(0).and_then(|()| lock.0.rewind());
+    if let Err(error) = told.and_then(|()| write!(lock.0, "process {}, writer {writer}", std::process::id())) {
+        tracing::warn!(file = %path.display(), %error, "who has the spool open could not be written down");
+    }
     Ok(lock)
 }

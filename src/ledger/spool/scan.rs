@@ -22,6 +22,8 @@ pub(super) const JOURNAL: &str = "_journal";
 pub(super) const ASIDE: &str = "_aside";
 /// The file that a writer locks.
 pub(super) const LOCK: &str = "_lock";
+/// The file with the volume's id.
+pub(super) const VOLUME: &str = "_volume";
 /// The file that says how much of the journal the database has.
 pub(super) const ACKNOWLEDGED: &str = "_acknowledged";
 

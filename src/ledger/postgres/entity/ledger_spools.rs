@@ -12,6 +12,8 @@ pub struct Model {
     pub registered_at: DateTimeUtc,
     pub seen_at: DateTimeUtc,
     pub gone_at: Option<DateTimeUtc>,
+    pub volume: Option<Uuid>,
+    pub read_at: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
