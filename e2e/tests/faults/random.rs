@@ -194,6 +194,17 @@ fn all_of_it_at_random() {
     };
     let ((), took) =
         timed(|| t.s.admin.wait_for("all is as desired once it is fair", PATIENCE, all_as_desired).unwrap());
+    // One that stood still learns only now that it leads no more, and ends; what its spool has, it brings when it is started again.
+    let has_brought = |process: &Process| {
+        let metrics = process.get("/metrics").unwrap_or_default();
+        metrics.lines().any(|line| line == "berth_ledger_entries_behind 0")
+    };
+    let all_brought = |_: &berth_e2e::kubectl::Kubectl| {
+        driver.keep_running();
+        let mut processes = driver.processes.iter();
+        Ok(processes.all(|(_, process)| process.as_ref().is_some_and(has_brought)).then_some(()))
+    };
+    t.s.admin.wait_for("both replicas have brought what they kept", PATIENCE, all_brought).unwrap();
     // Both checkers: a record that lost the race to be shown stays beside the line; they count it, and ask nobody to name it.
     t.settled();
     let report = t.report(18, steps, driver.faults, took);

@@ -154,8 +154,8 @@ async fn two_processes_never_share_a_spool() {
 async fn nothing_is_acknowledged_without_a_sync_and_no_file_is_made_without_one_of_its_folder() {
     let dir = dir();
     let spool = Spool::open(&dir.path().join("spool"), "berth-0").unwrap();
-    // Three new folders, each made last by its parent; a segment, and its name.
-    assert_eq!((spool.health().journal_syncs, spool.health().other_syncs), (0, 3 + 2));
+    // Three new folders, each made last by its parent; a segment and the volume's id, and their names.
+    assert_eq!((spool.health().journal_syncs, spool.health().other_syncs), (0, 3 + 2 + 2));
     let mut sample = Sample::new(1);
     for acknowledged in 1..=5 {
         assert_eq!(spool.submit(sample.step()).await.unwrap(), DURABLE);
