@@ -28,8 +28,8 @@ const MAX_NAME: usize = 253;
 pub(super) struct Loss {
     /// The replica's name as a writer.
     writer: String,
-    /// Which of its volumes: by its id, or where it has none, by its name in `ledger_spools`.
-    volume: String,
+    /// Which of its volumes.
+    volume: Uuid,
     how: How,
 }
 
@@ -56,15 +56,16 @@ impl How {
 }
 
 impl Loss {
-    /// Of a volume that was declared gone: unless it was read to its end before, so that the database has everything.
+    /// Of a volume that was declared gone: unless it was read to its end before, so that the database has everything. What an
+    /// older release told of, which knows no ids, may have been read by it, too.
     pub(super) fn of_volume(spool: &StoredSpool) -> Option<Self> {
-        if !spool.gone || (spool.read && spool.acknowledged >= spool.last) {
+        let volume = spool.volume?;
+        if !spool.is_gone_for_good() || (spool.read && spool.acknowledged >= spool.last) {
             return None;
         }
         let lacks = spool.acknowledged < spool.last;
         let how = How::VolumeGone(lacks.then(|| spool.acknowledged + 1..=spool.last));
-        let volume = spool.volume.map_or_else(|| spool.writer.clone(), |volume| volume.to_string());
-        Some(Self { writer: spool.replica().to_owned(), volume, how })
+        Some(Self::of(spool.replica(), volume, how))
     }
 
     /// Of a journal that is read from behind one number up to another. What is only torn was never acknowledged.
@@ -85,7 +86,7 @@ impl Loss {
     }
 
     fn of(writer: &str, volume: Uuid, how: How) -> Self {
-        Self { writer: writer.to_owned(), volume: volume.to_string(), how }
+        Self { writer: writer.to_owned(), volume, how }
     }
 
     /// Which operation tells of it: always the same.
@@ -197,6 +198,9 @@ mod tests {
     fn a_volume_that_was_read_to_its_end_has_lost_nothing_and_any_other_has() {
         assert_eq!(Loss::of_volume(&gone(9, 9, true)), None);
         assert_eq!(Loss::of_volume(&StoredSpool { gone: false, ..gone(9, 4, false) }), None, "it may be found");
+        assert_eq!(Loss::of_volume(&StoredSpool { volume: None, ..gone(9, 4, false) }), None, "of an older release");
+        let told_of = StoredSpool { silent_for: Duration::from_secs(5), ..gone(9, 4, false) };
+        assert_eq!(Loss::of_volume(&told_of), None, "its replica may work");
         let (silent, behind) =
             (Loss::of_volume(&gone(9, 9, false)).unwrap(), Loss::of_volume(&gone(9, 4, true)).unwrap());
         assert_eq!((silent.how.clone(), behind.how.clone()), (How::VolumeGone(None), How::VolumeGone(Some(5..=9))));

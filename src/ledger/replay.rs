@@ -20,7 +20,7 @@ use super::{
     entry::Entry,
     error::LedgerError,
     lost::Loss,
-    postgres::{self, Standing},
+    postgres::{self, Standing, StoredSpool},
     record::Micros,
     shared::{Rewound, Shared},
     spool::{self, Progress, Spool, Stretch},
@@ -144,8 +144,9 @@ impl Notes {
     /// What the database says of this spool shows a rewind also where this replica writes nothing else, and after a restart.
     async fn note(&mut self, shared: &Shared, spool: &Spool) -> Result<(), LedgerError> {
         let spools = shared.remote.spools().await?;
-        // Also where its replica had left it behind, and has it again.
-        let own = spools.iter().find(|known| known.is_of(&shared.writer, spool.volume()));
+        // A volume that this replica had left behind, and has again, is under another name.
+        let is_own = |known: &&StoredSpool| known.is_of(&shared.writer, spool.volume());
+        let own = spools.iter().filter(is_own).min_by_key(|known| known.writer != shared.writer);
         // Just after an outage, all of them have been silent for as long as it lasted.
         if own.is_some_and(|own| own.is_told_of()) {
             let silent = spools.iter().filter(|known| known.writer != shared.writer && known.is_out_of_reach());
@@ -162,8 +163,8 @@ impl Notes {
         }
         let progress @ Progress { first, acknowledged, last } = spool.progress();
         // After a start alone, what was told last may be as old as that, and segments may have gone since; but a database
-        // that never heard of the volume is another one.
-        if self.is_rewound || own.is_none() {
+        // that never heard of the replica is another one.
+        if self.is_rewound || !spools.iter().any(|known| known.replica() == shared.writer) {
             let tail = Loss::of_tail(&shared.writer, spool.volume(), said, first);
             // Before the database is told what this spool has now: that is the last sign of it.
             self.tell(shared, tail).await?;
@@ -175,8 +176,9 @@ impl Notes {
         }
         self.told = Some(progress);
         self.is_rewound = false;
-        let others = spools.iter().filter(|known| !known.is_of(&shared.writer, spool.volume()));
-        let losses: Vec<_> = others.filter_map(Loss::of_volume).collect();
+        // One that is in use again under another name is not gone.
+        let is_used = |gone: &StoredSpool| spools.iter().any(|known| !known.gone && known.volume == gone.volume);
+        let losses: Vec<_> = spools.iter().filter(|gone| !is_used(gone)).filter_map(Loss::of_volume).collect();
         self.tell(shared, losses).await
     }
 

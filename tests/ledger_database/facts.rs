@@ -269,6 +269,13 @@ async fn a_spool_that_nobody_tells_of_is_out_of_reach_and_keeps_everything_from_
     // Behind them is the other replica's.
     assert_eq!(of().await[..2], [Some(VOLUME), Some(Uuid::from_u128(2))]);
     home.settle_spool("writer-0", Uuid::from_u128(2), 1, false).await.unwrap();
+    // As it was at another time, and then longer than ever: what it had in between is on none.
+    assert!(home.note_spool(VOLUME, 6, 6).await.unwrap());
+    assert!(!home.note_spool(VOLUME, 13, 13).await.unwrap());
+    assert_eq!(of().await.len(), 4);
+    database
+        .execute("UPDATE berth.ledger_spools SET gone_at = now() WHERE writer <> 'writer-1' AND last_entry = 12")
+        .await;
     until(true, 0).await;
     ledger.close().await;
 }

@@ -49,9 +49,14 @@ impl StoredSpool {
         !self.gone && self.silent_for >= SILENT
     }
 
-    /// Whether it was told of this volume.
+    /// Whether it may be this replica's row of this volume.
     pub fn is_of(&self, writer: &str, volume: Uuid) -> bool {
-        self.volume.map_or(self.writer == writer, |known| known == volume)
+        self.replica() == writer && self.volume.is_none_or(|known| known == volume)
+    }
+
+    /// Whether nobody expects anything of it, or tells of it, any more.
+    pub fn is_gone_for_good(&self) -> bool {
+        self.gone && self.silent_for >= SILENT
     }
 
     /// The replica's name as a writer, also of a volume that it left behind.
@@ -84,7 +89,9 @@ pub(super) async fn note(
         .rows_affected();
         sqlx::query(
             "UPDATE berth.ledger_spools SET writer = $1
-             WHERE volume = $2 AND starts_with(writer, $1 || $4) AND last_entry <= $3",
+             WHERE NOT EXISTS (SELECT FROM berth.ledger_spools WHERE writer = $1)
+               AND writer = (SELECT max(writer) FROM berth.ledger_spools
+                             WHERE volume = $2 AND starts_with(writer, $1 || $4) AND last_entry <= $3)",
         )
         .bind(writer)
         .bind(volume)
@@ -160,13 +167,29 @@ pub(super) async fn settle(
 ) -> Result<(), LedgerError> {
     let settled = async {
         let mut transaction = pool.begin().await?;
-        // Who told of it before there were ids has told of no more than is there.
+        // An older release knows of no ids: of its rows that may be this one, the one that tells of most.
+        sqlx::query(
+            "UPDATE berth.ledger_spools SET volume = $2
+             WHERE NOT EXISTS (SELECT FROM berth.ledger_spools WHERE volume = $2)
+               AND writer = (SELECT writer FROM berth.ledger_spools
+                             WHERE volume IS NULL AND last_entry <= $3
+                               AND (starts_with(writer, $1 || $5)
+                                    OR writer = $1 AND ($4 OR seen_at < now() - make_interval(secs => $6)))
+                             ORDER BY last_entry DESC LIMIT 1)",
+        )
+        .bind(writer)
+        .bind(volume)
+        .bind(up_to.cast_signed())
+        .bind(gone)
+        .bind(LEFT_BEHIND)
+        .bind(SILENT.as_secs_f64())
+        .execute(&mut *transaction)
+        .await?;
         let known = sqlx::query(
             "UPDATE berth.ledger_spools
-             SET volume = $2, last_entry = greatest(last_entry, $3), acknowledged = greatest(acknowledged, $3),
-                 read_at = now(), gone_at = CASE WHEN $4 OR writer <> $1 THEN coalesce(gone_at, now()) ELSE gone_at END
-             WHERE (writer = $1 OR starts_with(writer, $1 || $5))
-               AND (volume = $2 OR volume IS NULL AND writer = $1 AND last_entry <= $3)",
+             SET last_entry = greatest(last_entry, $3), acknowledged = greatest(acknowledged, $3), read_at = now(),
+                 gone_at = CASE WHEN $4 OR writer <> $1 THEN coalesce(gone_at, now()) ELSE gone_at END
+             WHERE volume = $2 AND (writer = $1 OR starts_with(writer, $1 || $5))",
         )
         .bind(writer)
         .bind(volume)
