@@ -155,6 +155,16 @@ fn an_operator_that_is_killed_meanwhile_loses_nothing() {
     );
 }
 
+/// The volume goes with everything on it; the next pod gets a new one.
+fn lose_volume() {
+    let berth = Kubectl::admin().in_namespace(NAMESPACE);
+    berth.run(&["delete", "pvc", "spool-berth-0", "--wait=false"]).unwrap();
+    berth.run(&["delete", "pod", POD, "--grace-period=0", "--force"]).unwrap();
+    berth.run(&["wait", "--for=delete", "pvc/spool-berth-0", "--timeout=60s"]).unwrap_or_default();
+    berth.run(&["delete", "pod", POD, "--ignore-not-found"]).unwrap();
+    berth.run(&["rollout", "status", "statefulset/berth", "--timeout=120s"]).unwrap();
+}
+
 #[test]
 fn a_spool_that_is_lost_while_the_database_is_away_takes_no_record_with_it() {
     let Some((s, _alone)) = scenario("spool-lost") else { return };
@@ -162,13 +172,7 @@ fn a_spool_that_is_lost_while_the_database_is_away_takes_no_record_with_it() {
     let outage = Outage::begin(Kind::Killed).unwrap();
     let new = s.run(&Tenant::named("new")).unwrap();
     s.delete("gone").unwrap();
-    // The volume goes with everything on it; the next pod gets a new one.
-    let berth = Kubectl::admin().in_namespace(NAMESPACE);
-    berth.run(&["delete", "pvc", "spool-berth-0", "--wait=false"]).unwrap();
-    berth.run(&["delete", "pod", POD, "--grace-period=0", "--force"]).unwrap();
-    berth.run(&["wait", "--for=delete", "pvc/spool-berth-0", "--timeout=60s"]).unwrap_or_default();
-    berth.run(&["delete", "pod", POD, "--ignore-not-found"]).unwrap();
-    berth.run(&["rollout", "status", "statefulset/berth", "--timeout=120s"]).unwrap();
+    lose_volume();
     outage.over().unwrap();
     settled(&s);
     assert_eq!(database::hops(uid(&gone)).unwrap().last().unwrap(), "stopped>deleted Deleted");
@@ -297,6 +301,16 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let replay = || replay_with(&[]);
+    // One volume before, which is never found.
+    let unread = "SELECT volume FROM berth.ledger_spools WHERE writer LIKE '%/berth-0/until-%'
+                  AND gone_at IS NULL AND volume IS NOT NULL ORDER BY seen_at DESC";
+    let before = database::column(unread, &[]).unwrap();
+    lose_volume();
+    let unread = s.admin.wait_for("the earlier volume to be left behind", Duration::from_secs(60), |_| {
+        let left = database::column(unread, &[])?;
+        Ok(left.into_iter().find(|volume| !before.contains(volume)))
+    });
+    let unread = unread.unwrap();
     let outage = Outage::begin(Kind::Killed).unwrap();
     let new = s.run(&Tenant::named("new").simulated()).unwrap();
     assert_eq!(pending(&new), 2);
@@ -332,11 +346,6 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
         database::count(own, &[]).unwrap()
     };
     let before = gone();
-    // And one that is never found.
-    let unread = "INSERT INTO berth.ledger_spools (writer, volume, last_entry, acknowledged, seen_at)
-                  SELECT writer || '/until-then', gen_random_uuid(), 7, 3, now() - interval '1 hour'
-                  FROM berth.ledger_spools WHERE writer LIKE '%/berth-0' RETURNING volume";
-    let unread = database::column(unread, &[]).unwrap().remove(0);
 
     // Two who declare it gone at once share a pod, or come one after the other; none of them has it read twice over.
     let both = thread::scope(|scope| {
@@ -364,9 +373,9 @@ fn the_volume_of_a_replica_that_does_not_come_back_is_brought_by_one_command() {
     // The one that nobody has read is lost, and whichever replica works says so in the audit, once.
     let named =
         "SELECT count(*) FROM berth.operation_logs WHERE action = 'EntriesLost' AND details ->> 'how' = 'VolumeGone'
-                 AND details ->> 'volume' = :'volume' AND details -> 'entries' = '{\"first\": 4, \"last\": 7}'";
+                 AND details ->> 'volume' = :'volume'";
     s.admin
-        .wait_for("what is lost to be named", Duration::from_secs(60), |_| {
+        .wait_for("what is lost to be named", Duration::from_secs(120), |_| {
             Ok((database::count(named, &[("volume", &unread)])? == 1).then_some(()))
         })
         .unwrap();
