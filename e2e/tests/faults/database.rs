@@ -52,7 +52,6 @@ fn every_statement_and_commit_is_cut_before_and_after() {
             }
         }
     }
-    t.settled();
     // The judges are judged: what only the spool of a stopped replica has, and nobody brings, is found missing.
     t.stand.database.set(Weather::Refuse);
     let object = t.live("spooled");
