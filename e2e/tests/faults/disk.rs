@@ -18,10 +18,8 @@ use berth_e2e::{
 };
 use serde_json::{Value, json};
 
-use crate::life::{NAME, STORY, Theatre, theatre, timed};
+use crate::life::{NAME, SIZE, STORY, Theatre, theatre, timed};
 
-/// MiB of a disk that a spool fits on.
-const SIZE: u64 = 64;
 /// More changes than a status has slots.
 const CHANGES: usize = 40;
 

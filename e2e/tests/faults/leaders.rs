@@ -19,10 +19,8 @@ use berth_e2e::{
 };
 use serde_json::json;
 
-use crate::life::{NAME, theatre};
+use crate::life::{HOUR, NAME, OTHER, theatre};
 
-/// The other one.
-const OTHER: &str = "process-1";
 /// The Lease's fifteen seconds, on a busy machine.
 const TAKEN: Duration = Duration::from_secs(90);
 const ROUNDS: u64 = 5;
@@ -87,7 +85,6 @@ fn a_leader_that_stood_still_leaves_one_line() {
 
 #[test]
 fn a_leader_whose_clock_is_an_hour_off_leaves_one_line() {
-    const HOUR: i64 = 3_600;
     let Some(t) = theatre("clock") else { return };
     let clock = Clock::new().unwrap();
     let leads = |name: &str| wait_until(TAKEN, || t.stand.leader().is_ok_and(|leader| leader.starts_with(name)));

@@ -25,6 +25,12 @@ use serde_json::{Value, json};
 
 /// The name of the process, as of a pod.
 pub(crate) const NAME: &str = "process-0";
+/// That of another replica.
+pub(crate) const OTHER: &str = "process-1";
+/// MiB of a disk that a spool fits on.
+pub(crate) const SIZE: u64 = 64;
+/// How far a clock is moved, in seconds.
+pub(crate) const HOUR: i64 = 3_600;
 /// The states of an undisturbed life. Beside them there are records within a state (rollouts), which tell of what was
 /// seen in between, and so differ with what came in between.
 pub(crate) const STORY: [&str; 5] = [
@@ -154,7 +160,7 @@ impl Theatre {
         };
         self.s.admin.wait_for("nothing is carried any more", PATIENCE, nothing).unwrap();
         judges::both_agree(&self.s.admin, || self.stand.spools(), |arguments| self.stand.berth(arguments)).unwrap();
-        for name in [NAME, "process-1"] {
+        for name in [NAME, OTHER] {
             for end in ["panicked", "overflowed its stack"] {
                 let lines = self.stand.lines(name, end);
                 assert!(lines.is_empty(), "{lines:?}");

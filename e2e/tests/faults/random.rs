@@ -24,18 +24,12 @@ use berth_e2e::{
 };
 use serde_json::json;
 
-use crate::life::{NAME, Theatre, theatre, timed};
+use crate::life::{HOUR, NAME, OTHER, SIZE, Theatre, theatre, timed};
 
 /// Services at a time.
 const SERVICES: u64 = 6;
 /// How long the last of them may take, behind a backoff of a minute.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// The other replica, as of a pod.
-const OTHER: &str = "process-1";
-/// MiB of a disk that a spool fits on.
-const SIZE: u64 = 64;
-/// How far a clock is moved, in seconds.
-const HOUR: i64 = 3_600;
 
 /// Two replicas, the first with a disk of its own for its spool, both with a clock that can be moved.
 struct Driver<'a> {
